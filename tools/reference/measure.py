@@ -1,0 +1,39 @@
+"""How far two arrays are apart, and reading safetensors with their metadata."""
+import json
+
+import numpy as np
+from safetensors import safe_open
+
+
+def load(path):
+    """(tensors in order of execution, metadata). Without an `order` in the metadata, the order of the names."""
+    with safe_open(path, "np") as f:
+        meta = f.metadata() or {}
+        names = list(f.keys())
+        if "order" in meta:
+            known = set(names)
+            names = [n for n in json.loads(meta["order"]) if n in known]
+        return {n: f.get_tensor(n).astype(np.float32) for n in names}, meta
+
+
+def nmse(ref, ours):
+    """Normalised mean squared error: sum (ref - ours)^2 / sum ref^2, in f64."""
+    a, b = ref.astype(np.float64), ours.astype(np.float64)
+    power = float(np.sum(a * a))
+    error = float(np.sum((a - b) ** 2))
+    if not np.isfinite(error):
+        return float("inf")
+    return error / power if power else (0.0 if error == 0.0 else float("inf"))
+
+
+def distance(ref, ours):
+    """NMSE, largest and mean absolute difference, and cosine of two arrays of one shape."""
+    a, b = ref.astype(np.float64).ravel(), ours.astype(np.float64).ravel()
+    d = np.abs(a - b)
+    norms = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return {
+        "nmse": nmse(a, b),
+        "max_abs": float(d.max(initial=0.0)),
+        "mean_abs": float(d.mean()) if d.size else 0.0,
+        "cosine": float(a @ b) / norms if norms else float(np.array_equal(a, b)),
+    }
