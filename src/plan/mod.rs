@@ -1,1 +1,258 @@
-//! Filled in by its own commit.
+//! How and when: a graph fused, ordered, laid out in one arena, with a kernel for every step; flat and serialisable.
+//!
+//! In the order of processing: [`fuse`] rewrites by named rules, [`schedule`] orders and finds live ranges,
+//! [`arena`] gives offsets, [`build`] picks kernels and emits the [`Plan`], [`text`] prints it.
+//!
+//! A plan depends on the file's header, the options and the instruction-set class, never on thread count, time or
+//! address: two runs give the same bytes. No command holds a position, a length or a pointer.
+
+pub mod arena;
+pub mod build;
+pub mod fuse;
+pub mod schedule;
+pub mod text;
+
+use crate::backends::{Isa, KvLayout};
+use crate::graph::{BufferId, CmdId, Table, ValueType, WeightId};
+use crate::ops::{Cost, Op};
+use crate::quant::DType;
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the plan format; a plan of another version is refused.
+pub const PLAN_FORMAT: u32 = 1;
+
+/// What a plan is for. The same graph gives both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Many rows of few sequences.
+    Prefill,
+    /// One row of each of a few sequences.
+    Decode,
+}
+
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Phase::Prefill => "prefill",
+            Phase::Decode => "decode",
+        })
+    }
+}
+
+/// The five kinds of memory an operand can lie in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[repr(u8)]
+pub enum Region {
+    /// The mapped file: `offset` is zero, the weight's row says where it lies.
+    Weights,
+    /// The sequence's cache, addressed through the sequence table and [`KvLayout`].
+    Kv,
+    /// The arena: `offset` bytes from its start.
+    Arena,
+    /// Per-thread scratch.
+    Scratch,
+    /// The step state: rows in, logits out (`offset` from the start of the logits block).
+    Step,
+}
+
+/// How many rows an operand has in a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rows {
+    /// A number fixed in the plan.
+    Fixed(u32),
+    /// Rows of the step.
+    T,
+    /// Rows that want logits.
+    R,
+    /// Cells of a cache: found through the sequence table.
+    S,
+}
+
+/// One operand or result of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operand {
+    /// Kind of memory.
+    pub region: Region,
+    /// Element type.
+    pub dtype: DType,
+    /// Rows.
+    pub rows: Rows,
+    /// Elements of a row.
+    pub cols: u32,
+    /// Bytes of a row.
+    pub row_bytes: u32,
+    /// Weight number ([`WeightId`]), buffer number ([`BufferId`]), or layer of a cache.
+    pub index: u32,
+    /// Byte offset in the region.
+    pub offset: u64,
+    /// Index into [`Plan::names`].
+    pub name: u32,
+}
+
+/// One command: fixed size, no pointer, no position, no length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[repr(C)]
+pub struct Cmd {
+    /// Index into [`Plan::kernels`].
+    pub kernel: u16,
+    /// Operands in [`Plan::operands`]: `first..first + n_args` are read, the next `n_outs` written.
+    pub n_args: u8,
+    /// Results.
+    pub n_outs: u8,
+    /// First operand.
+    pub first: u32,
+    /// Index into [`Plan::ops`]: kind and attributes.
+    pub op: u32,
+    /// Scratch bytes per thread.
+    pub scratch: u32,
+    /// Index into [`Plan::files`].
+    pub file: u16,
+    /// Index into [`Plan::rules`] plus one; zero if no fusion made this command.
+    pub rule: u16,
+    /// Line of the architecture file that asked for it.
+    pub line: u32,
+    /// [`Cmd::BARRIER`].
+    pub flags: u32,
+}
+
+const _: () = assert!(size_of::<Cmd>() == 32);
+
+impl Cmd {
+    /// The team meets before this command starts: it touches bytes that an earlier command since the last
+    /// meeting touches.
+    pub const BARRIER: u32 = 1;
+
+    /// The range of operands read, then written.
+    pub fn args(&self) -> std::ops::Range<usize> {
+        self.first as usize..self.first as usize + usize::from(self.n_args)
+    }
+    /// The range of results.
+    pub fn outs(&self) -> std::ops::Range<usize> {
+        self.args().end..self.args().end + usize::from(self.n_outs)
+    }
+}
+
+/// How a weight's bytes are arranged for the kernels that read them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WeightLayout {
+    /// Read where it lies in the file.
+    AsInFile,
+}
+
+/// A weight of the plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WeightSlot {
+    /// GGUF tensor name.
+    pub name: String,
+    /// Type and shape.
+    pub ty: ValueType,
+    /// Bytes.
+    pub bytes: u64,
+    /// Arrangement.
+    pub layout: WeightLayout,
+}
+
+/// A buffer of the arena and its life.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Buffer {
+    /// Name of the value it holds.
+    pub name: String,
+    /// Offset in the arena, a multiple of [`arena::ALIGN`].
+    pub offset: u64,
+    /// Bytes at the plan's most rows.
+    pub bytes: u64,
+    /// The command that writes it.
+    pub first: CmdId,
+    /// The last command that touches it.
+    pub last: CmdId,
+}
+
+/// Memory and work in numbers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Bytes of all weights read.
+    pub weight_bytes: u64,
+    /// Bytes of one sequence's cache.
+    pub kv_bytes: u64,
+    /// Bytes of the arena.
+    pub arena_bytes: u64,
+    /// The largest sum of bytes alive at once: no arena can be smaller.
+    pub arena_bound: u64,
+    /// Bytes of all intermediates if none shared memory.
+    pub arena_naive: u64,
+    /// Scratch bytes per thread.
+    pub scratch_bytes: u64,
+    /// Bytes of the logits block.
+    pub logits_bytes: u64,
+    /// Work of a step of the most rows at full context.
+    pub work: Cost,
+    /// Ops of the graph before fusion.
+    pub ops_before: u32,
+    /// Commands.
+    pub ops_after: u32,
+    /// Meetings of the team in a step.
+    pub barriers: u32,
+}
+
+/// What fusion did, or declined and why, at one place.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FusionNote {
+    /// Rule name.
+    pub rule: String,
+    /// The value it is about.
+    pub at: String,
+    /// Values that are no longer stored.
+    pub gone: Vec<String>,
+    /// Why the rule was declined; `None` if it fired.
+    pub declined: Option<String>,
+}
+
+/// The plan: flat tables.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// [`PLAN_FORMAT`].
+    pub format: u32,
+    /// Version of the numeric rules it was made under.
+    pub numerics: u32,
+    /// Architecture.
+    pub arch: String,
+    /// Prefill or decode.
+    pub phase: Phase,
+    /// Instruction-set class.
+    pub isa: Isa,
+    /// Most rows of a step.
+    pub max_rows: u32,
+    /// Most rows that want logits.
+    pub max_out_rows: u32,
+    /// Vocabulary size: columns of the logits.
+    pub n_vocab: u32,
+    /// Where keys and values lie in a sequence's cache.
+    pub kv: KvLayout,
+    /// Kernel names.
+    pub kernels: Vec<String>,
+    /// Kinds and attributes of commands.
+    pub ops: Vec<Op>,
+    /// The commands, in order.
+    pub cmds: Table<CmdId, Cmd>,
+    /// Operands of all commands.
+    pub operands: Vec<Operand>,
+    /// Names of operands.
+    pub names: Vec<String>,
+    /// Architecture files.
+    pub files: Vec<String>,
+    /// Fusion rules that made commands.
+    pub rules: Vec<String>,
+    /// Weights.
+    pub weights: Table<WeightId, WeightSlot>,
+    /// Buffers of the arena.
+    pub buffers: Table<BufferId, Buffer>,
+    /// Fusion report.
+    pub report: Vec<FusionNote>,
+    /// Totals.
+    pub totals: Totals,
+}
