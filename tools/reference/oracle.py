@@ -67,8 +67,11 @@ def dequantize(tensor):
     raise SystemExit(f"{tensor.name}: the oracle does not know {kind.name}")
 
 
-def product(tensor, x):
-    """x [rows, columns] times the weight, transposed: f64 [rows, weight rows]."""
+def product(tensor, x, rounded=True):
+    """x [rows, columns] times the weight, transposed: f64 [rows, weight rows].
+
+    `rounded=False` leaves the activations of F16 and BF16 products as they are, as quipu does.
+    """
     if tensor.tensor_type == QUANT.Q8_0:
         sw, qw = weight_blocks_q8_0(tensor.data)
         sx, qx = quantize_q8_0(x)
@@ -78,7 +81,8 @@ def product(tensor, x):
             block = qx[:, b, :].astype(np.float64) @ qw[:, b, :].astype(np.float64).T
             out += block * np.outer(sx[:, b].astype(np.float64), sw[:, b].astype(np.float64))
         return out
-    x = round_input(x, tensor.tensor_type)
+    if rounded:
+        x = round_input(x, tensor.tensor_type)
     return x.astype(np.float64) @ dequantize(tensor).astype(np.float64).T
 
 
