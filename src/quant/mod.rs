@@ -84,6 +84,9 @@ types! {
     TQ1_0   = 34 "TQ1_0"   256 54  None;
     TQ2_0   = 35 "TQ2_0"   256 66  None;
     MXFP4   = 39 "MXFP4"   32  17  None;
+    NVFP4   = 40 "NVFP4"   64  36  None;
+    Q1_0    = 41 "Q1_0"    128 18  None;
+    Q2_0    = 42 "Q2_0"    64  18  None;
 }
 
 impl DType {
@@ -121,7 +124,7 @@ impl DType {
     /// Bytes of a row of `cols` elements; `None` if it is no whole number of blocks or overflows.
     pub fn row_bytes(self, cols: usize) -> Option<usize> {
         let t = self.info();
-        if cols % t.block as usize != 0 {
+        if !cols.is_multiple_of(t.block as usize) {
             return None;
         }
         (cols / t.block as usize).checked_mul(t.bytes as usize)
