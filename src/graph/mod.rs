@@ -18,6 +18,7 @@ pub mod view;
 use crate::ops::Op;
 use crate::quant::DType;
 
+pub use builder::GraphBuilder;
 pub use ids::{BufferId, CmdId, Id, OpId, Table, ValueId, WeightId};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;

@@ -119,7 +119,7 @@ pub struct Cmd {
     pub flags: u32,
 }
 
-const _: () = assert!(size_of::<Cmd>() == 32);
+const _: () = assert!(size_of::<Cmd>() == 28);
 
 impl Cmd {
     /// The team meets before this command starts: it touches bytes that an earlier command since the last
