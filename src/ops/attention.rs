@@ -33,7 +33,7 @@ pub const CHUNK: usize = 256;
 pub fn infer(a: &Attrs, args: &[ValueType]) -> Result<Types, String> {
     arity(args, 3..=3)?;
     f32_rows("q", &args[0])?;
-    if a.n_head_kv == 0 || a.n_head % a.n_head_kv != 0 {
+    if a.n_head_kv == 0 || !a.n_head.is_multiple_of(a.n_head_kv) {
         return Err(format!("{} query heads cannot share {} key-value heads", a.n_head, a.n_head_kv));
     }
     let (q, k, v) = (&args[0], &args[1], &args[2]);

@@ -11,6 +11,9 @@ use crate::graph::{Dim, ValueType};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
+/// Version of the order of operations (NUMERICS.md). A change that moves any bit of any result raises it.
+pub const NUMERICS_VERSION: u32 = 1;
+
 /// Result types of an op.
 pub type Types = SmallVec<[ValueType; 4]>;
 

@@ -41,7 +41,7 @@ pub fn infer(a: &Attrs, args: &[ValueType]) -> Result<Types, String> {
 pub(super) fn check(a: &Attrs, what: &str, x: &ValueType, table: &ValueType) -> Result<(), String> {
     f32_rows(what, x)?;
     f32_rows("the table", table)?;
-    if a.head_dim == 0 || x.cols() % a.head_dim != 0 {
+    if a.head_dim == 0 || !x.cols().is_multiple_of(a.head_dim) {
         return Err(format!("rows of {} are no whole number of heads of {}", x.cols(), a.head_dim));
     }
     if a.n_rot > a.head_dim || table.cols() != a.n_rot {

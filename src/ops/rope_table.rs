@@ -24,13 +24,13 @@ pub struct Attrs {
 /// Operands: optional frequency factors. Results: the table.
 pub fn infer(a: &Attrs, args: &[ValueType]) -> Result<Types, String> {
     arity(args, 0..=1)?;
-    if a.n_rot == 0 || a.n_rot % 2 != 0 {
+    if a.n_rot == 0 || !a.n_rot.is_multiple_of(2) {
         return Err(format!("n_rot must be even and positive, not {}", a.n_rot));
     }
-    if let Some(f) = args.first() {
-        if f.dtype != DType::F32 || f.shape.len() != 1 || f.cols() != a.n_rot / 2 {
-            return Err(format!("frequency factors must be F32 [{}], not {f}", a.n_rot / 2));
-        }
+    if let Some(f) = args.first()
+        && (f.dtype != DType::F32 || f.shape.len() != 1 || f.cols() != a.n_rot / 2)
+    {
+        return Err(format!("frequency factors must be F32 [{}], not {f}", a.n_rot / 2));
     }
     Ok(Types::from_iter([ValueType::matrix(DType::F32, Dim::T, a.n_rot)]))
 }
