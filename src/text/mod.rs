@@ -1,1 +1,146 @@
-//! Filled in by its own commit.
+//! Text to token ids and back.
+//!
+//! [`Tokenizer`] holds a vocabulary and the rules of its family; [`StreamDecoder`] turns the pieces of
+//! generated tokens into text that never ends inside a character.
+
+mod detok;
+mod from_gguf;
+mod known;
+mod special;
+mod spm;
+mod tables;
+mod vocab;
+
+pub use detok::{Piece, StreamDecoder};
+pub use tables::ByteTable;
+pub use vocab::{Attr, MAX_TOKEN_BYTES, MAX_TOKENS, Model, ROLES, Role, RoleIds, Vocab, VocabParts};
+
+use crate::error::{Error, Problem, Result};
+use special::{Part, Specials};
+use spm::Spm;
+
+/// How a text is encoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EncodeOptions {
+    /// Put BOS before and EOS behind, where the vocabulary asks for it.
+    pub add_special: bool,
+    /// Read the texts of control tokens as those tokens; without it they are plain text. User-defined tokens
+    /// are always cut out.
+    pub parse_special: bool,
+}
+
+/// The splitting rules of each family.
+#[derive(Clone, Debug)]
+enum Rules {
+    Spm(Spm),
+}
+
+/// A vocabulary and its splitting rules.
+#[derive(Clone, Debug)]
+pub struct Tokenizer {
+    vocab: Vocab,
+    rules: Rules,
+    user_defined: Specials,
+    specials: Specials,
+}
+
+impl Tokenizer {
+    /// Builds a tokenizer from plain data. Errors as [`Vocab::new`], and `Inconsistent` for a vocabulary that
+    /// has neither byte tokens nor an unknown token.
+    pub fn new(parts: VocabParts) -> Result<Tokenizer> {
+        let model = parts.model;
+        let vocab = Vocab::new(parts)?;
+        let rules = match model {
+            Model::Spm => Rules::Spm(Spm::new(&vocab)?),
+        };
+        let (user_defined, specials) = (Specials::new(&vocab, false), Specials::new(&vocab, true));
+        Ok(Tokenizer { vocab, rules, user_defined, specials })
+    }
+
+    /// The vocabulary.
+    pub fn vocab(&self) -> &Vocab {
+        &self.vocab
+    }
+    /// Number of tokens.
+    pub fn len(&self) -> usize {
+        self.vocab.len()
+    }
+    /// Whether there are no tokens (never so).
+    pub fn is_empty(&self) -> bool {
+        self.vocab.is_empty()
+    }
+
+    /// Appends the ids of `text`, which may be any bytes. Fails with `PromptTooLong` beyond 4 GiB.
+    pub fn encode(&self, text: impl AsRef<[u8]>, options: EncodeOptions, out: &mut Vec<u32>) -> Result<()> {
+        let text = text.as_ref();
+        let vocab = &self.vocab;
+        let specials = if options.parse_special { &self.specials } else { &self.user_defined };
+        let mut parts = Vec::new();
+        specials.split(vocab, text, &mut parts);
+        if options.add_special && vocab.add_bos() {
+            out.extend(vocab.role(Role::Bos));
+        }
+        match &self.rules {
+            Rules::Spm(spm) => {
+                let mut scratch = spm::Scratch::default();
+                let mut after_special = true;
+                for part in parts {
+                    match part {
+                        Part::Text(start, end) => {
+                            let prefix = after_special && vocab.add_space_prefix();
+                            spm.encode(vocab, &text[start..end], prefix, &mut scratch, out)?;
+                            after_special = false;
+                        }
+                        Part::Token(id) => {
+                            out.push(id);
+                            after_special = true;
+                        }
+                    }
+                }
+            }
+        }
+        if options.add_special && vocab.add_eos() {
+            out.extend(vocab.role(Role::Eos));
+        }
+        Ok(())
+    }
+
+    /// What a token prints, or `None` if there is no such id. Control and unknown tokens print nothing unless
+    /// `special`. The bytes need not be whole characters: see [`StreamDecoder`].
+    #[inline]
+    pub fn piece(&self, id: u32, special: bool) -> Option<&[u8]> {
+        self.vocab.piece(id, special)
+    }
+
+    /// The bytes of all tokens together; control tokens are written only if `unparse_special`. One space at
+    /// the very beginning is dropped where encoding would have put one there. Fails with
+    /// `TokenIdOutOfRange`.
+    pub fn decode(&self, ids: &[u32], unparse_special: bool) -> Result<Vec<u8>> {
+        let mut out = Vec::new();
+        for (i, &id) in ids.iter().enumerate() {
+            let piece = self.piece(id, unparse_special).ok_or_else(|| {
+                let p = Problem::new("TokenIdOutOfRange", format!("ids[{i}]")).found(id.to_string());
+                Error::input(p.expected(format!("an id below {}", self.len())))
+            })?;
+            let drop_space = i == 0 && self.vocab.add_space_prefix();
+            let stripped = if drop_space { piece.strip_prefix(b" ") } else { None };
+            out.extend_from_slice(stripped.unwrap_or(piece));
+        }
+        Ok(out)
+    }
+
+    /// Whether a token ends the generation.
+    #[inline]
+    pub fn is_eog(&self, id: u32) -> bool {
+        self.vocab.is_eog(id)
+    }
+
+    /// Checks that a model's embedding has one row per token; fails with `Inconsistent`.
+    pub fn check_embedding_rows(&self, rows: u64) -> Result<()> {
+        if rows == self.len() as u64 {
+            return Ok(());
+        }
+        let p = Problem::new("Inconsistent", "token_embd.weight").found(format!("{rows} rows"));
+        Err(Error::model(p.expected(format!("{}, the number of tokens", self.len()))))
+    }
+}

@@ -1,0 +1,435 @@
+//! The vocabulary as tables: texts in one blob, attributes, scores, and what each id means.
+//!
+//! Built from [`VocabParts`], plain data that a file's metadata or a test fills in. Everything a token of the
+//! generation loop needs (its piece, whether it ends the text) is a lookup into a table made here once.
+
+use super::known;
+use super::tables::{ByteTable, TextMap};
+use crate::error::{Error, Problem, Result, escape};
+
+/// Longest token text in bytes; real vocabularies stay below a few hundred.
+pub const MAX_TOKEN_BYTES: usize = 8192;
+/// Most tokens a vocabulary may have; the largest real ones hold about 262 thousand.
+pub const MAX_TOKENS: usize = 1 << 20;
+
+/// The tokenizer families; each has its file with the splitting rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Model {
+    /// SentencePiece-style merges by score (`tokenizer.ggml.model` = `llama`).
+    Spm,
+}
+
+/// What a token is: a set of flags, since a file's type and what is known by text can both apply.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attr(pub u16);
+
+impl Attr {
+    /// Nothing known; the piece is empty.
+    pub const UNDEFINED: Attr = Attr(0);
+    /// Stands for text that has no token.
+    pub const UNKNOWN: Attr = Attr(1);
+    /// Reserved by the file, never meant to be produced.
+    pub const UNUSED: Attr = Attr(1 << 1);
+    /// Ordinary text.
+    pub const NORMAL: Attr = Attr(1 << 2);
+    /// Steers the model, is no text of its own.
+    pub const CONTROL: Attr = Attr(1 << 3);
+    /// Text that is always cut out whole before anything else.
+    pub const USER_DEFINED: Attr = Attr(1 << 4);
+    /// One raw byte, written `<0xHH>`.
+    pub const BYTE: Attr = Attr(1 << 5);
+    /// As a special token it swallows the white space before it.
+    pub const LSTRIP: Attr = Attr(1 << 6);
+    /// As a special token it swallows the white space after it.
+    pub const RSTRIP: Attr = Attr(1 << 7);
+
+    /// The flags of both.
+    pub const fn or(self, other: Attr) -> Attr {
+        Attr(self.0 | other.0)
+    }
+    /// Whether any flag of `mask` is set.
+    pub const fn any(self, mask: Attr) -> bool {
+        self.0 & mask.0 != 0
+    }
+    /// The attribute of a GGUF token type; numbers that mean nothing are [`Attr::UNDEFINED`].
+    pub const fn from_gguf(kind: i32) -> Attr {
+        match kind {
+            1 => Attr::NORMAL,
+            2 => Attr::UNKNOWN,
+            3 => Attr::CONTROL,
+            4 => Attr::USER_DEFINED,
+            5 => Attr::UNUSED,
+            6 => Attr::BYTE,
+            _ => Attr::UNDEFINED,
+        }
+    }
+}
+
+/// The roles a token can have by id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Role {
+    /// Beginning of the text.
+    Bos,
+    /// End of the text.
+    Eos,
+    /// End of a turn.
+    Eot,
+    /// End of a message.
+    Eom,
+    /// Unknown text.
+    Unk,
+    /// Separator.
+    Sep,
+    /// Padding.
+    Pad,
+    /// Mask.
+    Mask,
+    /// Fill in the middle: the prefix follows.
+    FimPre,
+    /// Fill in the middle: the suffix follows.
+    FimSuf,
+    /// Fill in the middle: the middle follows.
+    FimMid,
+    /// Fill in the middle: padding.
+    FimPad,
+    /// Fill in the middle: a repository name follows.
+    FimRep,
+    /// Fill in the middle: file separator.
+    FimSep,
+}
+
+/// Number of [`Role`]s.
+pub const ROLES: usize = 14;
+
+/// Ids by role.
+pub type RoleIds = [Option<u32>; ROLES];
+
+/// A vocabulary as plain data, before it is checked.
+#[derive(Clone, Debug)]
+pub struct VocabParts {
+    /// The tokenizer family, which decides defaults and how pieces are written.
+    pub model: Model,
+    /// Token texts by id.
+    pub texts: ByteTable,
+    /// Scores by id; empty means all zero.
+    pub scores: Vec<f32>,
+    /// GGUF token types by id; empty means all normal.
+    pub types: Vec<i32>,
+    /// Ids that were stated.
+    pub roles: RoleIds,
+    /// Whether a text starts with BOS, if stated.
+    pub add_bos: Option<bool>,
+    /// Whether a text ends with EOS, if stated.
+    pub add_eos: Option<bool>,
+    /// Whether a space is put before text, if stated.
+    pub add_space_prefix: Option<bool>,
+    /// Ids never to be sampled.
+    pub suppressed: Vec<u32>,
+    /// `general.name`: some models have rules that no metadata states.
+    pub model_name: String,
+}
+
+impl VocabParts {
+    /// An empty vocabulary of a model.
+    pub fn new(model: Model) -> Self {
+        VocabParts {
+            model,
+            texts: ByteTable::default(),
+            scores: Vec::new(),
+            types: Vec::new(),
+            roles: [None; ROLES],
+            add_bos: None,
+            add_eos: None,
+            add_space_prefix: None,
+            suppressed: Vec::new(),
+            model_name: String::new(),
+        }
+    }
+    /// Appends one token. Fails with `TooLarge` beyond 4 GiB of text.
+    pub fn push(&mut self, text: &[u8], score: f32, kind: i32) -> Result<()> {
+        self.scores.push(score);
+        self.types.push(kind);
+        self.texts.push(text)
+    }
+}
+
+/// A checked vocabulary.
+#[derive(Clone, Debug)]
+pub struct Vocab {
+    texts: ByteTable,
+    pieces: ByteTable,
+    map: TextMap,
+    pub(super) scores: Vec<f32>,
+    pub(super) attrs: Vec<Attr>,
+    pub(super) roles: RoleIds,
+    /// Sorted.
+    pub(super) eog: Vec<u32>,
+    suppressed: Vec<u32>,
+    max_text_len: usize,
+    add_bos: bool,
+    add_eos: bool,
+    add_space_prefix: bool,
+    notes: Vec<Problem>,
+}
+
+impl Vocab {
+    /// Checks the parts and builds the tables.
+    ///
+    /// Errors (all of them together): `ArrayLength`, `TokenTooLong`, `TooManyTokens`, `BadByteToken`,
+    /// `TokenIdOutOfRange`, `OutOfRange` for a score that is no number, `Inconsistent` where BOS or EOS is
+    /// demanded and not named.
+    pub fn new(parts: VocabParts) -> Result<Vocab> {
+        let mut problems = Vec::new();
+        check_lengths(&parts, &mut problems);
+        Error::from_problems(crate::Class::Model, std::mem::take(&mut problems))?;
+
+        let VocabParts { model, texts, scores, types, roles: stated, suppressed, model_name, .. } = parts;
+        let texts = name_empty(texts)?;
+        let n = texts.len();
+        let attrs = match types.is_empty() {
+            true => vec![Attr::NORMAL; n],
+            false => types.iter().take(n).map(|&t| Attr::from_gguf(t)).collect(),
+        };
+        // Adding +0 turns -0 into +0, so equal scores have equal bits and one integer order serves them.
+        let scores = match scores.is_empty() {
+            true => vec![0.0; n],
+            false => scores.iter().take(n).map(|s| s + 0.0).collect::<Vec<f32>>(),
+        };
+        for (i, _) in scores.iter().enumerate().filter(|(_, s)| s.is_nan()) {
+            let p = Problem::new("OutOfRange", format!("tokenizer.ggml.scores[{i}]"));
+            problems.push(p.found("NaN").expected("a number"));
+        }
+        for (id, text) in texts.iter().filter(|(i, _)| attrs[*i as usize].any(Attr::BYTE)) {
+            if byte_of(text).is_none() {
+                let p = Problem::new("BadByteToken", format!("tokenizer.ggml.tokens[{id}]"));
+                let found = escape(&String::from_utf8_lossy(text));
+                problems.push(p.found(format!("\"{found}\"")).expected("<0x00> to <0xFF>"));
+            }
+        }
+        let mut roles = default_roles(model).map(|id| id.filter(|&id| (id as usize) < n));
+        for (role, id) in stated.iter().enumerate().filter_map(|(r, id)| id.map(|id| (r, id))) {
+            if (id as usize) < n {
+                roles[role] = Some(id);
+            } else {
+                let p = Problem::new("TokenIdOutOfRange", known::ROLE_KEYS[role].0).found(id.to_string());
+                problems.push(p.expected(format!("an id below {n}")));
+            }
+        }
+        // A default that names no token is switched off; a stated wish that cannot be met is an error.
+        let wish =
+            |wanted: Option<bool>, role: Role, key: &str, default: bool, problems: &mut Vec<Problem>| {
+                if wanted == Some(true) && stated[role as usize].is_none() {
+                    let name = known::ROLE_KEYS[role as usize].0;
+                    let p = Problem::new("Inconsistent", key).found(format!("true without {name}"));
+                    problems.push(p.expected("the id it adds").hint(format!("state {name}")));
+                }
+                wanted.unwrap_or(default) && roles[role as usize].is_some()
+            };
+        let (key_bos, key_eos) = ("tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_eos_token");
+        let Model::Spm = model;
+        let add_bos = wish(parts.add_bos, Role::Bos, key_bos, true, &mut problems);
+        let add_eos = wish(parts.add_eos, Role::Eos, key_eos, false, &mut problems);
+        Error::from_problems(crate::Class::Model, problems)?;
+
+        let (map, duplicates) = TextMap::new(&texts);
+        let mut notes = Vec::new();
+        if duplicates > 0 {
+            let p = Problem::new("DuplicateTokens", "tokenizer.ggml.tokens");
+            notes.push(p.found(format!("{duplicates} texts again")).hint("the last id of a text is used"));
+        }
+        let max_text_len = texts.max_len();
+        let mut vocab = Vocab {
+            texts,
+            pieces: ByteTable::default(),
+            map,
+            scores,
+            attrs,
+            roles,
+            eog: Vec::new(),
+            suppressed: suppressed.into_iter().filter(|&id| (id as usize) < n).collect(),
+            max_text_len,
+            add_bos,
+            add_eos,
+            add_space_prefix: parts.add_space_prefix.unwrap_or(true),
+            notes,
+        };
+        known::detect(&mut vocab);
+        known::strip_by_name(&mut vocab, &model_name);
+        vocab.pieces = vocab.write_pieces()?;
+        Ok(vocab)
+    }
+
+    /// Number of tokens.
+    pub fn len(&self) -> usize {
+        self.texts.len()
+    }
+    /// Whether there are no tokens (never so after [`Vocab::new`]).
+    pub fn is_empty(&self) -> bool {
+        self.texts.is_empty()
+    }
+    /// The text of a token as the file writes it (with U+2581 for spaces).
+    pub fn text(&self, id: u32) -> Option<&[u8]> {
+        self.texts.get(id)
+    }
+    /// What a token prints, or `None` if there is no such id. Control and unknown tokens print nothing unless
+    /// `special`.
+    #[inline]
+    pub fn piece(&self, id: u32, special: bool) -> Option<&[u8]> {
+        let piece = self.pieces.get(id)?;
+        let hidden = !special && self.attrs[id as usize].any(Attr::CONTROL.or(Attr::UNKNOWN));
+        Some(if hidden { &[] } else { piece })
+    }
+    /// Length in bytes of the longest piece.
+    pub fn max_piece_len(&self) -> usize {
+        self.pieces.max_len()
+    }
+    /// Length in bytes of the longest text; no longer text can be a token.
+    pub fn max_text_len(&self) -> usize {
+        self.max_text_len
+    }
+    /// The id of a text; of equal texts the last.
+    #[inline]
+    pub fn id(&self, text: &[u8]) -> Option<u32> {
+        self.map.get(&self.texts, text)
+    }
+    /// Attributes of a token.
+    pub fn attr(&self, id: u32) -> Option<Attr> {
+        self.attrs.get(id as usize).copied()
+    }
+    /// Attributes of all tokens.
+    pub fn attrs(&self) -> &[Attr] {
+        &self.attrs
+    }
+    /// Scores of all tokens; never NaN, never -0.
+    pub fn scores(&self) -> &[f32] {
+        &self.scores
+    }
+    /// The token of a role.
+    pub fn role(&self, role: Role) -> Option<u32> {
+        self.roles[role as usize]
+    }
+    /// Whether a token ends the generation.
+    #[inline]
+    pub fn is_eog(&self, id: u32) -> bool {
+        self.eog.binary_search(&id).is_ok()
+    }
+    /// All tokens that end the generation, ascending.
+    pub fn eog(&self) -> &[u32] {
+        &self.eog
+    }
+    /// Tokens the file says are never to be sampled.
+    pub fn suppressed(&self) -> &[u32] {
+        &self.suppressed
+    }
+    /// Whether a text starts with BOS.
+    pub fn add_bos(&self) -> bool {
+        self.add_bos
+    }
+    /// Whether a text ends with EOS.
+    pub fn add_eos(&self) -> bool {
+        self.add_eos
+    }
+    /// Whether a space is put before text.
+    pub fn add_space_prefix(&self) -> bool {
+        self.add_space_prefix
+    }
+    /// What was odd in the file and accepted.
+    pub fn notes(&self) -> &[Problem] {
+        &self.notes
+    }
+
+    /// What each token prints, by the attributes it ended up with.
+    fn write_pieces(&self) -> Result<ByteTable> {
+        let mut pieces = ByteTable::with_capacity(self.len(), self.texts.bytes());
+        let verbatim = Attr::UNKNOWN.or(Attr::CONTROL).or(Attr::USER_DEFINED);
+        let mut buf = Vec::new();
+        for (id, text) in self.texts.iter() {
+            let attr = self.attrs[id as usize];
+            buf.clear();
+            if attr.any(verbatim) {
+                buf.extend_from_slice(text);
+            } else if attr.any(Attr::NORMAL) {
+                unescape_spaces(text, &mut buf);
+            } else if attr.any(Attr::BYTE) {
+                buf.extend(byte_of(text));
+            }
+            pieces.push(&buf)?;
+        }
+        Ok(pieces)
+    }
+}
+
+/// U+2581, which stands for a space in SentencePiece texts.
+pub const SPACE: &[u8] = "\u{2581}".as_bytes();
+
+fn unescape_spaces(text: &[u8], out: &mut Vec<u8>) {
+    let mut rest = text;
+    while let Some((&first, tail)) = rest.split_first() {
+        if let Some(after) = rest.strip_prefix(SPACE) {
+            out.push(b' ');
+            rest = after;
+        } else {
+            out.push(first);
+            rest = tail;
+        }
+    }
+}
+
+/// The byte that `<0xHH>` names.
+pub(super) fn byte_of(text: &[u8]) -> Option<u8> {
+    let [b'<', b'0', b'x', hi, lo, b'>'] = text else { return None };
+    let digit = |c: &u8| char::from(*c).to_digit(16);
+    u8::try_from(digit(hi)? * 16 + digit(lo)?).ok()
+}
+
+/// Ids a family uses where the file names none.
+fn default_roles(model: Model) -> RoleIds {
+    let mut roles = [None; ROLES];
+    match model {
+        Model::Spm => {
+            roles[Role::Bos as usize] = Some(1);
+            roles[Role::Eos as usize] = Some(2);
+            roles[Role::Unk as usize] = Some(0);
+        }
+    }
+    roles
+}
+
+fn check_lengths(parts: &VocabParts, problems: &mut Vec<Problem>) {
+    let n = parts.texts.len();
+    if n == 0 {
+        let p = Problem::new("ArrayLength", "tokenizer.ggml.tokens");
+        problems.push(p.found("0 tokens").expected("at least 1"));
+    }
+    if n > MAX_TOKENS {
+        let p = Problem::new("TooManyTokens", "tokenizer.ggml.tokens");
+        problems.push(p.found(format!("{n} tokens")).expected(format!("at most {MAX_TOKENS}")));
+    }
+    for (key, len) in [("scores", parts.scores.len()), ("token_type", parts.types.len())] {
+        if len != 0 && len < n {
+            let p = Problem::new("ArrayLength", format!("tokenizer.ggml.{key}"));
+            problems.push(p.found(format!("{len} elements")).expected(format!("{n}, one per token")));
+        }
+    }
+    for (id, text) in parts.texts.iter().filter(|(_, t)| t.len() > MAX_TOKEN_BYTES) {
+        let p = Problem::new("TokenTooLong", format!("tokenizer.ggml.tokens[{id}]"));
+        let found = format!("{} bytes", text.len());
+        problems.push(p.found(found).expected(format!("at most {MAX_TOKEN_BYTES} bytes")));
+    }
+}
+
+/// Gives empty texts a name, as llama.cpp does, so that every id has a text.
+fn name_empty(texts: ByteTable) -> Result<ByteTable> {
+    if texts.iter().all(|(_, t)| !t.is_empty()) {
+        return Ok(texts);
+    }
+    let mut named = ByteTable::with_capacity(texts.len(), texts.bytes());
+    for (id, text) in texts.iter() {
+        match text {
+            [] => named.push(format!("[EMPTY_{id}]").as_bytes())?,
+            _ => named.push(text)?,
+        }
+    }
+    Ok(named)
+}
