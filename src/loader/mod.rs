@@ -36,7 +36,9 @@ mod overrides;
 mod parse;
 #[cfg(unix)]
 mod sigbus;
+pub mod synth;
 pub mod value;
+pub mod write;
 
 pub use bytes::{Bytes, LoadMode};
 pub use gguf::{Gguf, Limits, ParseOptions, TensorInfo};

@@ -1,1 +1,3 @@
 //! Filled in by its own commit.
+
+pub mod hparams;
