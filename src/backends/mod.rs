@@ -4,8 +4,12 @@
 //! takes the first row whose predicate holds; the executor calls the function and knows nothing else about it.
 #![allow(unsafe_code)]
 
+pub mod alloc;
+pub mod bind;
+pub mod check;
 pub mod cpu;
 pub mod isa;
+pub mod team;
 pub mod view;
 
 use crate::graph::ValueType;

@@ -1,0 +1,416 @@
+//! A plan bound to memory: kernel names become functions, offsets become addresses, once.
+//!
+//! [`Runner`] owns everything that addresses point into (the file's bytes, the arena, scratch, logits) and the
+//! thread team, and runs bound plans. What is left to do per command and step is to put in the number of rows.
+
+use super::alloc::{KvCache, StepMemory};
+use super::check::{MAX_OPERANDS, check};
+use super::team::{Ended, Member, Team};
+use super::{KernelCtx, KernelFn, KvSeq, Operand, StepRows};
+use crate::error::{Class, Error, Problem, Result, escape};
+use crate::graph::{CmdId, Id};
+use crate::loader::Bytes;
+use crate::plan::{Cmd, Plan, Region, Rows, WeightSlot};
+use crate::quant::DType;
+use std::cell::UnsafeCell;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A command with its kernel resolved.
+#[derive(Clone, Copy)]
+struct BoundCmd {
+    run: KernelFn,
+    first: u32,
+    op: u32,
+    n_args: u8,
+    n_outs: u8,
+    barrier: bool,
+    /// All its results have the rows that want logits: nothing to do in a step that wants none.
+    only_logits: bool,
+}
+
+/// An operand with its address resolved.
+#[derive(Clone, Copy)]
+struct BoundOperand {
+    ptr: *mut u8,
+    dtype: DType,
+    rows: Rows,
+    cols: u32,
+    row_bytes: usize,
+    /// Its first row in a step is the step's first row of logits.
+    stacked: bool,
+}
+
+/// One plan of a [`Runner`].
+struct Bound {
+    plan: Plan,
+    cmds: Vec<BoundCmd>,
+    operands: Vec<BoundOperand>,
+    /// The logits block holds rows of logits and nothing else, so steps can put theirs behind each other.
+    stacks: bool,
+}
+
+/// What an observer sees after each command: the command's results, on member 0, while the team waits.
+pub struct Observed<'a> {
+    /// The plan that runs.
+    pub plan: &'a Plan,
+    /// The command that has just run.
+    pub cmd: CmdId,
+    outs: &'a [Operand],
+}
+
+impl<'a> Observed<'a> {
+    /// Name, element type, elements of a row and bytes of each result that lies in memory of the step (caches do
+    /// not).
+    pub fn results(&self) -> impl Iterator<Item = (&'a str, DType, u32, &'a [u8])> + '_ {
+        let planned = &self.plan.operands[self.plan.cmds[self.cmd].outs()];
+        planned.iter().zip(self.outs).filter(|(p, _)| p.region != Region::Kv).map(|(p, o)| {
+            let name = self.plan.names.get(p.name as usize).map_or("", String::as_str);
+            // SAFETY: the operand's rows are initialised memory of the runner, and the team waits for the
+            // observer, so that nobody writes them.
+            let bytes = unsafe { std::slice::from_raw_parts(o.ptr, o.rows as usize * o.row_bytes) };
+            (name, o.dtype, o.cols, bytes)
+        })
+    }
+}
+
+/// Plans bound to one memory and one team.
+pub struct Runner {
+    plans: Vec<Bound>,
+    memory: StepMemory,
+    /// Keeps the addresses of weights valid.
+    _file: Bytes,
+    team: Team,
+    /// The caches of the current step; kept for its capacity.
+    seqs: Vec<KvSeq>,
+    n_outputs: u32,
+}
+
+// SAFETY: the addresses in it point into the memory and the file it owns, and are used through `&mut self` only.
+unsafe impl Send for Runner {}
+// SAFETY: `&self` gives out plans and finished logits, which nobody writes while the runner is shared.
+unsafe impl Sync for Runner {}
+
+impl std::fmt::Debug for Runner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Runner({} plans, {:?})", self.plans.len(), self.memory)
+    }
+}
+
+impl Runner {
+    /// Binds `plans` to the weights in `file`, where `find` says each lies, with room for `n_outputs` rows of
+    /// logits per step.
+    ///
+    /// Errors: `BadPlan` (input) for a plan that could touch memory it does not own; `NoSuchIsa`,
+    /// `InsufficientMemory` (resources); `MissingTensor` (model) if the file lacks a weight of the plan.
+    pub fn new(
+        plans: Vec<Plan>,
+        file: Bytes,
+        find: &dyn Fn(&WeightSlot) -> Option<Range<usize>>,
+        n_outputs: u32,
+        team: Team,
+    ) -> Result<Runner> {
+        let kernels = plans.iter().map(check).collect::<Result<Vec<_>>>()?;
+        let memory = StepMemory::new(&plans.iter().collect::<Vec<_>>(), n_outputs, team.n_threads())?;
+        let bound = plans.into_iter().zip(kernels).map(|(plan, kernels)| {
+            let weights =
+                plan.weights.rows().iter().map(|w| weight(w, &file, find)).collect::<Result<Vec<_>>>()?;
+            let operands: Vec<BoundOperand> = plan
+                .operands
+                .iter()
+                .map(|o| BoundOperand {
+                    ptr: match o.region {
+                        Region::Weights => weights.get(o.index as usize).copied().unwrap_or_default().0,
+                        Region::Arena => memory.arena.ptr().wrapping_add(o.offset as usize),
+                        Region::Step => memory.logits.ptr().wrapping_add(o.offset as usize),
+                        Region::Kv | Region::Scratch => std::ptr::null_mut(),
+                    },
+                    dtype: o.dtype,
+                    rows: o.rows,
+                    cols: o.cols,
+                    row_bytes: o.row_bytes as usize,
+                    stacked: o.region == Region::Step,
+                })
+                .collect();
+            let is_logits = |o: &crate::plan::Operand| {
+                o.rows == Rows::R && o.cols == plan.n_vocab && o.offset == 0 && o.dtype == DType::F32
+            };
+            let stacks = plan.operands.iter().filter(|o| o.region == Region::Step).all(is_logits);
+            let cmds = plan.cmds.rows().iter().zip(kernels).map(|(c, k)| BoundCmd {
+                run: k.run,
+                first: c.first,
+                op: c.op,
+                n_args: c.n_args,
+                n_outs: c.n_outs,
+                barrier: c.flags & Cmd::BARRIER != 0,
+                only_logits: plan.operands[c.outs()].iter().all(|o| o.rows == Rows::R),
+            });
+            Ok(Bound { cmds: cmds.collect(), operands, stacks, plan })
+        });
+        let plans = bound.collect::<Result<Vec<_>>>()?;
+        Ok(Runner { plans, memory, _file: file, team, seqs: Vec::with_capacity(16), n_outputs })
+    }
+
+    /// The plan with this number.
+    pub fn plan(&self, i: usize) -> Option<&Plan> {
+        self.plans.get(i).map(|b| &b.plan)
+    }
+    /// Threads of the team.
+    pub fn n_threads(&self) -> u32 {
+        self.team.n_threads()
+    }
+    /// Bytes of arena, scratch and logits.
+    pub fn memory_bytes(&self) -> usize {
+        self.memory.arena.len() + self.memory.scratch.len() + self.memory.logits.len()
+    }
+    /// Row `row` of the logits block: what the last step that wrote it left there. `None` past its end.
+    pub fn logits(&self, row: u32) -> Option<&[f32]> {
+        let n = self.plans.first()?.plan.n_vocab as usize;
+        // SAFETY: steps write the block only under `&mut self`.
+        let all: &[f32] = bytemuck::try_cast_slice(unsafe { self.memory.logits.bytes() }).ok()?;
+        all.get((row as usize).checked_mul(n)?..)?.get(..n).filter(|_| row < self.n_outputs)
+    }
+
+    /// Runs plan `plan` on the rows of a step. Logits go to rows `first_output..` of the logits block. Allocates
+    /// nothing once it has seen as many sequences. Ends early if `cancel` is set.
+    ///
+    /// Errors: `BadStep` (input) for rows that do not fit the plan or the caches; `WorkerPanicked` (runtime).
+    pub fn run<'k>(
+        &mut self,
+        plan: usize,
+        rows: StepRows<'_>,
+        first_output: u32,
+        caches: impl Iterator<Item = &'k mut KvCache>,
+        cancel: Option<&AtomicBool>,
+    ) -> Result<Ended> {
+        self.run_with(plan, rows, first_output, caches, cancel, Unobserved)
+    }
+
+    /// As [`Runner::run`]; the team stops after every command while `observer` looks at its results.
+    pub fn run_observed<'k>(
+        &mut self,
+        plan: usize,
+        rows: StepRows<'_>,
+        first_output: u32,
+        caches: impl Iterator<Item = &'k mut KvCache>,
+        observer: &mut dyn FnMut(Observed<'_>),
+    ) -> Result<Ended> {
+        self.run_with(plan, rows, first_output, caches, None, Watched(observer))
+    }
+
+    fn run_with<'k, O: Observe>(
+        &mut self,
+        plan: usize,
+        rows: StepRows<'_>,
+        first_output: u32,
+        caches: impl Iterator<Item = &'k mut KvCache>,
+        cancel: Option<&AtomicBool>,
+        observer: O,
+    ) -> Result<Ended> {
+        let Some(bound) = self.plans.get(plan) else { return Err(bad_step("a plan that does not exist")) };
+        self.seqs.clear();
+        for cache in caches {
+            if *cache.layout() != bound.plan.kv {
+                return Err(bad_step("the cache of another plan"));
+            }
+            self.seqs.push(KvSeq { base: cache.block.ptr() });
+        }
+        check_rows(&bound.plan, &rows, self.seqs.len())?;
+        let end = u64::from(first_output) + rows.out_rows.len() as u64;
+        if end > u64::from(self.n_outputs) || first_output > 0 && !bound.stacks {
+            return Err(bad_step("more rows of logits than there is room for"));
+        }
+        let step = Step {
+            bound,
+            memory: &self.memory,
+            rows,
+            seqs: &self.seqs,
+            first_output: first_output as usize,
+            cancel,
+            observer: UnsafeCell::new(observer),
+        };
+        // The caches' borrows end with this call, so their addresses must not outlive it.
+        let ended = self.team.run(&|member: &Member<'_>| step.run(member));
+        self.seqs.clear();
+        ended
+    }
+}
+
+/// Where a weight's bytes lie.
+#[derive(Clone, Copy)]
+struct Address(*mut u8);
+
+impl Default for Address {
+    fn default() -> Self {
+        Address(std::ptr::null_mut())
+    }
+}
+
+fn weight(
+    w: &WeightSlot,
+    file: &Bytes,
+    find: &dyn Fn(&WeightSlot) -> Option<Range<usize>>,
+) -> Result<Address> {
+    let problem = |code| Problem::new(code, format!("tensor \"{}\"", escape(&w.name)));
+    let range = find(w).ok_or_else(|| Error::model(problem("MissingTensor")))?;
+    let bytes = file.get(range.clone()).filter(|b| b.len() as u64 == w.bytes);
+    let bytes = bytes.ok_or_else(|| {
+        let p = problem("OutOfFile").at(range.start as u64).found(format!("{} bytes", range.len()));
+        Error::model(p.expected(format!("{} bytes inside the file", w.bytes)))
+    })?;
+    // Kernels read floats and block scales in place.
+    if bytes.as_ptr().addr() % 4 != 0 {
+        let p = problem("MisalignedOffset").at(range.start as u64);
+        return Err(Error::model(p.expected("a multiple of 4").hint("use --load-mode read")));
+    }
+    Ok(Address(bytes.as_ptr().cast_mut()))
+}
+
+#[cold]
+fn bad_step(why: &str) -> Error {
+    Error::new(Class::Input, Problem::new("BadStep", "a step").found(why))
+}
+
+/// What a step brings fits the plan: kernels index by all of it.
+fn check_rows(plan: &Plan, s: &StepRows<'_>, n_seqs: usize) -> Result<()> {
+    let t = s.tokens.len();
+    if t == 0 || t > plan.max_rows as usize || s.positions.len() != t || s.seqs.len() != t {
+        return Err(bad_step("a number of rows that the plan does not take"));
+    }
+    if s.out_rows.len() > plan.max_out_rows as usize || s.out_rows.windows(2).any(|w| w[0] >= w[1]) {
+        return Err(bad_step("rows that want logits: too many, or not ascending"));
+    }
+    if s.out_rows.last().is_some_and(|r| *r as usize >= t) {
+        return Err(bad_step("a row that wants logits and does not exist"));
+    }
+    if s.tokens.iter().any(|token| *token >= plan.n_vocab) {
+        return Err(bad_step("a token outside the vocabulary"));
+    }
+    if s.positions.iter().any(|p| *p >= plan.kv.n_ctx) || s.seqs.iter().any(|q| *q as usize >= n_seqs) {
+        return Err(bad_step("a position or sequence outside the caches"));
+    }
+    // No two rows store to the same cell.
+    let follows = |i: usize| match s.seqs[i - 1].cmp(&s.seqs[i]) {
+        std::cmp::Ordering::Less => true,
+        std::cmp::Ordering::Equal => s.positions[i - 1].checked_add(1) == Some(s.positions[i]),
+        std::cmp::Ordering::Greater => false,
+    };
+    if !(1..t).all(follows) {
+        return Err(bad_step("rows that are not grouped by sequence with positions in order"));
+    }
+    Ok(())
+}
+
+/// Whether and how results are looked at. Without, the executor has no trace of it.
+trait Observe {
+    const ON: bool;
+    fn look(&mut self, seen: Observed<'_>);
+}
+
+struct Unobserved;
+impl Observe for Unobserved {
+    const ON: bool = false;
+    fn look(&mut self, _: Observed<'_>) {}
+}
+
+struct Watched<'a>(&'a mut dyn FnMut(Observed<'_>));
+impl Observe for Watched<'_> {
+    const ON: bool = true;
+    fn look(&mut self, seen: Observed<'_>) {
+        (self.0)(seen);
+    }
+}
+
+/// Everything a member needs during a step.
+struct Step<'a, O> {
+    bound: &'a Bound,
+    memory: &'a StepMemory,
+    rows: StepRows<'a>,
+    seqs: &'a [KvSeq],
+    first_output: usize,
+    cancel: Option<&'a AtomicBool>,
+    observer: UnsafeCell<O>,
+}
+
+// SAFETY: members share addresses of memory that the runner and the caches' borrows keep alive for the step, and
+// touch it as the argument in `view` says; `observer` is touched by member 0 alone.
+unsafe impl<O> Sync for Step<'_, O> {}
+
+impl<O: Observe> Step<'_, O> {
+    /// A member's walk over the commands. Returns early when the step is given up.
+    fn run(&self, member: &Member<'_>) {
+        let (t, r) = (self.rows.tokens.len() as u32, self.rows.out_rows.len() as u32);
+        let scratch =
+            self.memory.scratch.ptr().wrapping_add(self.memory.scratch_stride * member.index() as usize);
+        for (i, cmd) in self.bound.cmds.iter().enumerate() {
+            if cmd.barrier {
+                if member.index() == 0 && self.cancel.is_some_and(|c| c.load(Ordering::Relaxed)) {
+                    member.give_up();
+                }
+                if !member.meet() {
+                    return;
+                }
+            }
+            if cmd.only_logits && r == 0 {
+                continue;
+            }
+            let (first, n_args) = (cmd.first as usize, usize::from(cmd.n_args));
+            let n = n_args + usize::from(cmd.n_outs);
+            let mut operands = [NOWHERE; MAX_OPERANDS];
+            for (to, from) in operands.iter_mut().zip(&self.bound.operands[first..first + n]) {
+                *to = from.at(t, r, self.bound.plan.kv.n_ctx, self.first_output);
+            }
+            let (args, outs) = operands[..n].split_at(n_args);
+            let ctx = KernelCtx {
+                op: &self.bound.plan.ops[cmd.op as usize],
+                args,
+                outs,
+                step: self.rows,
+                seqs: self.seqs,
+                kv: &self.bound.plan.kv,
+                scratch,
+                thread: member.index(),
+                n_threads: member.team(),
+            };
+            // SAFETY: `check` proved for the plan, and `check_rows` for the step, that operands hold the types and
+            // sizes the op infers, results overlap nothing, and commands that touch the same bytes are separated
+            // by a meeting; every member runs this loop with the same rows.
+            unsafe { (cmd.run)(&ctx) };
+            if O::ON {
+                if !member.meet() {
+                    return;
+                }
+                if member.index() == 0 {
+                    // SAFETY: only member 0 comes here.
+                    let observer = unsafe { &mut *self.observer.get() };
+                    observer.look(Observed { plan: &self.bound.plan, cmd: CmdId::from_index(i), outs });
+                }
+                if !member.meet() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+const NOWHERE: Operand =
+    Operand { ptr: std::ptr::null_mut(), dtype: DType::F32, rows: 0, cols: 0, row_bytes: 0 };
+
+impl BoundOperand {
+    fn at(&self, t: u32, r: u32, n_ctx: u32, first_output: usize) -> Operand {
+        let rows = match self.rows {
+            Rows::Fixed(n) => n,
+            Rows::T => t,
+            Rows::R => r,
+            Rows::S => n_ctx,
+        };
+        let skip = if self.stacked { first_output * self.row_bytes } else { 0 };
+        Operand {
+            ptr: self.ptr.wrapping_add(skip),
+            dtype: self.dtype,
+            rows,
+            cols: self.cols,
+            row_bytes: self.row_bytes,
+        }
+    }
+}
