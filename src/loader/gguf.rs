@@ -293,6 +293,11 @@ impl Gguf {
 
     /// The tensor of this name.
     pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
+        self.tensors.get(self.tensor_row(name)?)
+    }
+
+    /// The row of [`Gguf::tensors`] with this name.
+    pub fn tensor_row(&self, name: &str) -> Option<usize> {
         lookup(&self.by_name, &self.tensors, |t| &t.name, name)
     }
 
@@ -322,7 +327,7 @@ impl Gguf {
     }
 
     fn entry(&self, key: &str) -> Option<&Entry> {
-        lookup(&self.by_key, &self.entries, |e| &e.key, key)
+        self.entries.get(lookup(&self.by_key, &self.entries, |e| &e.key, key)?)
     }
 
     fn value(&self, e: &Entry) -> Option<Value<'_>> {
@@ -337,9 +342,10 @@ impl Gguf {
     }
 }
 
-/// Finds `name` in `rows` through `index`, which is sorted by name.
-fn lookup<'a, T>(index: &[u32], rows: &'a [T], name_of: impl Fn(&T) -> &str, name: &str) -> Option<&'a T> {
-    let row = |i: &u32| usize::try_from(*i).ok().and_then(|i| rows.get(i));
-    let at = index.binary_search_by(|i| row(i).map_or("", &name_of).cmp(name)).ok()?;
+/// Finds the row called `name` through `index`, which is sorted by name.
+fn lookup<T>(index: &[u32], rows: &[T], name_of: impl Fn(&T) -> &str, name: &str) -> Option<usize> {
+    let row = |i: &u32| usize::try_from(*i).ok();
+    let at =
+        index.binary_search_by(|i| row(i).and_then(|i| rows.get(i)).map_or("", &name_of).cmp(name)).ok()?;
     index.get(at).and_then(row)
 }

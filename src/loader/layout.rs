@@ -32,7 +32,7 @@ pub(super) fn tensor_bytes(dtype: DType, dims: &[u64]) -> Result<u64, (&'static 
         .ok_or_else(|| ("SizeOverflow", format!("{dims:?} of {dtype}"), "a size below 2^63 bytes".to_owned()))
 }
 
-/// Checks the tensor table, makes its offsets absolute, and says whether data is missing.
+/// Checks the tensor table, whose offsets still count from the data section, and says whether data is missing.
 pub(super) fn check(g: &mut Gguf, header_only: bool) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut note = |p: Problem| {
@@ -109,10 +109,6 @@ pub(super) fn check(g: &mut Gguf, header_only: bool) -> Vec<Problem> {
     // A gap is often the trace of an overlap, so it comes after.
     if let Some(gap) = gap {
         note(gap);
-    }
-    let data_offset = g.data_offset;
-    for t in &mut g.tensors {
-        t.offset = t.offset.saturating_add(data_offset);
     }
     problems
 }

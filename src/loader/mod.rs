@@ -31,6 +31,7 @@
 pub mod bytes;
 mod cursor;
 pub mod gguf;
+pub mod inspect;
 mod layout;
 mod overrides;
 mod parse;
@@ -38,6 +39,7 @@ mod parse;
 mod sigbus;
 pub mod synth;
 pub mod value;
+pub mod weights;
 pub mod write;
 
 pub use bytes::{Bytes, LoadMode};

@@ -58,6 +58,9 @@ pub(super) fn parse(bytes: Bytes, options: &ParseOptions) -> (Gguf, Vec<Problem>
     if whole && clean {
         p.problems = layout::check(&mut g, options.header_only);
     }
+    for t in &mut g.tensors {
+        t.offset = t.offset.saturating_add(g.data_offset);
+    }
     (g, p.problems)
 }
 

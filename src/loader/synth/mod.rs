@@ -101,7 +101,9 @@ fn plan(shape: &Shape, dtype: DType) -> Result<(GgufWriter, Vec<Tensor>)> {
     if let Some(ftype) = file_type(dtype) {
         w.u32("general.file_type", ftype);
     }
-    vocab::add(&mut w, s.n_vocab.max(vocab::MIN_TOKENS));
+    // llama.cpp looks these up in any model whose name says Phi-3.
+    let extra: &[&str] = if s.arch == "phi3" { &["<|endoftext|>", "<|end|>"] } else { &[] };
+    vocab::add(&mut w, s.n_vocab.max(vocab::MIN_TOKENS), extra);
     let tensors = tensors(s, dtype);
     for t in &tensors {
         let (cols, rows) = (u64::from(t.cols), u64::from(t.rows));

@@ -27,8 +27,9 @@ const WORDS: &str = "^the ^and ^to of a ^in was ^he ^it that ^she for you with o
     into over after people water world made many make look ^good long way down see come first ^hello great model \
     word language ^every ^because something never always";
 
-/// Adds the tokenizer's entries for a vocabulary of `n` tokens (at least [`MIN_TOKENS`]).
-pub(super) fn add(w: &mut GgufWriter, n: u32) {
+/// Adds the tokenizer's entries for a vocabulary of `n` tokens (at least [`MIN_TOKENS`]). The last ones are the
+/// control tokens `extra`, where there is room for them.
+pub(super) fn add(w: &mut GgufWriter, n: u32, extra: &[&str]) {
     let n = n as usize;
     let mut tokens: Vec<String> = Vec::with_capacity(n);
     let mut scores: Vec<f32> = Vec::with_capacity(n);
@@ -48,7 +49,9 @@ pub(super) fn add(w: &mut GgufWriter, n: u32) {
     // Characters come first where the vocabulary is too small for all; merged pieces always outscore them.
     let characters = CHARACTERS.chars().map(String::from).zip((1..).map(|i| -1000.0 - i as f32));
     let merged = merged.into_iter().zip((1..).map(|i| -(i as f32)));
-    let room = n.saturating_sub(MIN_TOKENS as usize);
+    let spare = n.saturating_sub(MIN_TOKENS as usize);
+    let extra = &extra[..extra.len().min(spare)];
+    let room = spare - extra.len();
     let mut used = 0;
     for (piece, score) in characters.chain(merged).take(room) {
         push(piece, score, NORMAL);
@@ -56,6 +59,9 @@ pub(super) fn add(w: &mut GgufWriter, n: u32) {
     }
     for i in used..room {
         push(format!("[PAD {i}]"), -10000.0, UNUSED);
+    }
+    for token in extra {
+        push((*token).into(), 0.0, CONTROL);
     }
     w.str("tokenizer.ggml.model", "llama");
     w.str("tokenizer.ggml.pre", "default");
@@ -99,7 +105,7 @@ mod tests {
     fn any_size_and_no_repeats() {
         for n in [MIN_TOKENS, 300, 384, 32000] {
             let mut w = GgufWriter::new();
-            add(&mut w, n);
+            add(&mut w, n, &["<|end|>"]);
             let g = Gguf::parse(w.header().into(), &ParseOptions::default()).unwrap();
             let tokens = g.array("tokenizer.ggml.tokens").unwrap().unwrap();
             let set: std::collections::HashSet<_> = tokens.strings().unwrap().collect();
