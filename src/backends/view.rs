@@ -55,6 +55,15 @@ impl Operand {
             std::slice::from_raw_parts_mut(first, cols.len())
         }
     }
+    /// Elements `part` of all rows side by side as f32, to write.
+    ///
+    /// # Safety
+    /// The operand is an F32 result, and only this thread touches these elements during the command.
+    pub unsafe fn f32_part_mut<'a>(&self, part: std::ops::Range<usize>) -> &'a mut [f32] {
+        debug_assert!(self.dtype == DType::F32 && part.end <= self.rows as usize * self.cols as usize);
+        // SAFETY: the caller's promise; the part lies inside the rows, which are dense.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.cast::<f32>().add(part.start), part.len()) }
+    }
     /// The bytes of row `r`.
     ///
     /// # Safety

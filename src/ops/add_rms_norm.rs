@@ -30,3 +30,9 @@ pub fn cost(_: &Attrs, args: &[ValueType], outs: &[ValueType], n: &Sizes) -> Cos
         data_bytes: traffic(&args[..2], outs, n),
     }
 }
+
+/// The oracle, for one row: the parts one after the other.
+pub fn reference(eps: f32, a: &[f32], b: &[f32], w: &[f32], sum: &mut [f32], out: &mut [f32]) {
+    add::reference(a, b, sum);
+    rms_norm::reference(sum, w, eps, out);
+}

@@ -26,3 +26,10 @@ pub fn cost(_: &Attrs, args: &[ValueType], outs: &[ValueType], n: &Sizes) -> Cos
     let row = ValueType::matrix(args[0].dtype, Dim::T, args[0].cols());
     Cost { ops: n.elems(&outs[0]), weight_bytes: n.bytes(&row), data_bytes: n.bytes(&outs[0]) }
 }
+
+/// The oracle: one row of the table, decoded. A type without a codec leaves `out` as it is; no kernel takes it.
+pub fn reference(dtype: DType, row: &[u8], out: &mut [f32]) {
+    if let Some(codec) = dtype.codec() {
+        (codec.decode)(row, out);
+    }
+}

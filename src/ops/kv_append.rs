@@ -51,3 +51,23 @@ pub fn cost(a: &Attrs, args: &[ValueType], _: &[ValueType], n: &Sizes) -> Cost {
     ];
     Cost { ops: n.elems(&args[0]) + n.elems(&args[1]), weight_bytes: 0, data_bytes: traffic(args, &stored, n) }
 }
+
+/// The oracle: one head's keys or values as the bytes of the cache. `out` holds exactly their bytes.
+pub fn reference(dtype: DType, x: &[f32], out: &mut [u8]) {
+    if let Some(codec) = dtype.codec() {
+        (codec.encode)(x, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_round_to_even() {
+        // 1 + 2^-11 and 1 + 3 * 2^-11 lie halfway between two f16: the even one is taken.
+        let mut out = [0u8; 6];
+        reference(DType::F16, &[1.0 + 1.0 / 2048.0, 1.0 + 3.0 / 2048.0, -65504.0], &mut out);
+        assert_eq!(out, [0x00, 0x3c, 0x02, 0x3c, 0xff, 0xfb]);
+    }
+}

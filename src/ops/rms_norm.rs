@@ -5,7 +5,7 @@
 //! NUMERICS.md, true division by n, true square root, true reciprocal division, then `(x * scale) * w`.
 //! Source: Zhang and Sennrich, Root Mean Square Layer Normalization, 2019; `ggml_rms_norm`.
 
-use super::{Cost, Sizes, Types, arity, f32_rows, traffic};
+use super::{Cost, Sizes, Types, arity, f32_rows, math, traffic};
 use crate::graph::ValueType;
 use crate::quant::DType;
 
@@ -38,5 +38,47 @@ pub fn cost(_: &Attrs, args: &[ValueType], outs: &[ValueType], n: &Sizes) -> Cos
         ops: 4 * n.elems(&args[0]),
         weight_bytes: n.bytes(&args[1]),
         data_bytes: traffic(&args[..1], outs, n),
+    }
+}
+
+/// The factor every element of a row is multiplied by: `1 / sqrt(mean(x^2) + eps)`.
+#[inline(always)]
+pub fn scale(x: &[f32], eps: f32) -> f32 {
+    scale_of(math::dot16(x, x), x.len(), eps)
+}
+
+/// The factor from the sum of the squares of `n` elements.
+#[inline(always)]
+pub fn scale_of(sum: f32, n: usize, eps: f32) -> f32 {
+    1.0 / (sum / n as f32 + eps).sqrt()
+}
+
+/// The oracle, for one row.
+pub fn reference(x: &[f32], w: &[f32], eps: f32, out: &mut [f32]) {
+    let scale = scale(x, eps);
+    for ((o, x), w) in out.iter_mut().zip(x).zip(w) {
+        *o = (x * scale) * w;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_by_hand() {
+        let mut y = [0f32; 3];
+        reference(&[3.0, 0.0, 4.0], &[1.0, 2.0, 0.5], 0.0, &mut y);
+        // mean square 25/3, so the factor is sqrt(3)/5.
+        let s = 3f64.sqrt() / 5.0;
+        for (y, want) in y.iter().zip([3.0 * s, 0.0, 2.0 * s]) {
+            assert!((f64::from(*y) - want).abs() < 1e-7, "{y} {want}");
+        }
+    }
+
+    #[test]
+    fn eps_is_added_to_the_mean_square() {
+        assert_eq!(scale(&[0.0; 20], 0.25), 2.0);
+        assert_eq!(scale(&[1.0; 20], 3.0), 0.5);
     }
 }

@@ -31,3 +31,11 @@ pub fn cost(_: &Attrs, args: &[ValueType], outs: &[ValueType], n: &Sizes) -> Cos
         data_bytes: traffic(&args[..1], outs, n),
     }
 }
+
+/// The oracle, for one row: the parts one after the other. `normed` is the row between them, `out` the blocks' bytes.
+pub fn reference(a: &Attrs, x: &[f32], w: &[f32], normed: &mut [f32], out: &mut [u8]) {
+    rms_norm::reference(x, w, a.eps, normed);
+    if let Some(codec) = a.to.codec() {
+        (codec.encode)(normed, out);
+    }
+}

@@ -54,3 +54,51 @@ pub(super) fn check(a: &Attrs, what: &str, x: &ValueType, table: &ValueType) -> 
 pub fn cost(_: &Attrs, args: &[ValueType], outs: &[ValueType], n: &Sizes) -> Cost {
     Cost { ops: 3 * n.elems(&args[0]), weight_bytes: 0, data_bytes: traffic(args, outs, n) }
 }
+
+/// The oracle: rotates whole heads in place by one row of the table.
+#[inline(always)]
+pub fn reference(a: &Attrs, heads: &mut [f32], table: &[f32]) {
+    let half = a.n_rot as usize / 2;
+    let table = table.as_chunks::<2>().0;
+    for head in heads.chunks_exact_mut(a.head_dim as usize) {
+        let rotated = &mut head[..2 * half];
+        match a.pairing {
+            Pairing::Adjacent => {
+                for (pair, t) in rotated.as_chunks_mut::<2>().0.iter_mut().zip(table) {
+                    *pair = rotate(*pair, *t);
+                }
+            }
+            Pairing::HalfSplit => {
+                let (low, high) = rotated.split_at_mut(half);
+                for ((x, y), t) in low.iter_mut().zip(high).zip(table) {
+                    [*x, *y] = rotate([*x, *y], *t);
+                }
+            }
+        }
+    }
+}
+
+/// One pair by one angle.
+#[inline(always)]
+fn rotate([x, y]: [f32; 2], [cos, sin]: [f32; 2]) -> [f32; 2] {
+    [x.mul_add(cos, -(y * sin)), x.mul_add(sin, y * cos)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_of_both_kinds() {
+        // A quarter turn of pair 0, no turn of pair 1; the last two dimensions are not rotated.
+        let table = [0.0, 1.0, 1.0, 0.0];
+        let mut a = Attrs { pairing: Pairing::Adjacent, head_dim: 6, n_rot: 4 };
+        let mut x = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0];
+        reference(&a, &mut x, &table);
+        assert_eq!(x, [-2.0, 1.0, 3.0, 4.0, 5.0, 6.0, -8.0, 7.0, 9.0, 10.0, 11.0, 12.0]);
+        a.pairing = Pairing::HalfSplit;
+        let mut x = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        reference(&a, &mut x, &table);
+        assert_eq!(x, [-3.0, 2.0, 1.0, 4.0, 5.0, 6.0]);
+    }
+}

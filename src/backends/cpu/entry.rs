@@ -1,0 +1,58 @@
+//! How an op's file becomes rows of the kernel table: one portable function, and one generic function behind an
+//! entry point per instruction set.
+
+/// Defines `KERNELS`, the rows of one op.
+///
+/// `scalar` is an `unsafe fn(&KernelCtx)`; `simd` is an `#[inline(always)] unsafe fn<S: Simd>(S, &KernelCtx)`, which
+/// is compiled once in each entry point with that set's features enabled.
+macro_rules! rows {
+    (
+        $kind:ident = $name:literal, supports: $supports:expr, scratch: $scratch:expr,
+        scalar: $scalar:expr, simd: $simd:path
+    ) => {
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2,fma,f16c")]
+        unsafe fn run_avx2(ctx: &$crate::backends::KernelCtx<'_>) {
+            // SAFETY: these features are enabled; the rest is the promise of `KernelFn`.
+            unsafe { $simd($crate::backends::cpu::simd::Avx2::new(), ctx) }
+        }
+
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+        unsafe fn run_avx512(ctx: &$crate::backends::KernelCtx<'_>) {
+            // SAFETY: these features are enabled; the rest is the promise of `KernelFn`.
+            unsafe { $simd($crate::backends::cpu::simd::Avx512::new(), ctx) }
+        }
+
+        /// The rows of this op.
+        pub(super) const KERNELS: &[$crate::backends::Kernel] = &[
+            #[cfg(target_arch = "x86_64")]
+            $crate::backends::Kernel {
+                name: concat!("cpu.", $name, ".avx512"),
+                op: $crate::ops::OpKind::$kind,
+                isa: $crate::backends::Isa::Avx512,
+                supports: $supports,
+                scratch: $scratch,
+                run: run_avx512,
+            },
+            #[cfg(target_arch = "x86_64")]
+            $crate::backends::Kernel {
+                name: concat!("cpu.", $name, ".avx2"),
+                op: $crate::ops::OpKind::$kind,
+                isa: $crate::backends::Isa::Avx2,
+                supports: $supports,
+                scratch: $scratch,
+                run: run_avx2,
+            },
+            $crate::backends::Kernel {
+                name: concat!("cpu.", $name, ".scalar"),
+                op: $crate::ops::OpKind::$kind,
+                isa: $crate::backends::Isa::Scalar,
+                supports: $supports,
+                scratch: $scratch,
+                run: $scalar,
+            },
+        ];
+    };
+}
+pub(super) use rows;

@@ -1,0 +1,208 @@
+//! Sixteen lanes as one AVX-512 register.
+
+use super::{LANES, Simd};
+use std::arch::x86_64::*;
+
+/// The token of AVX-512 F, BW, DQ, VL with FMA and F16C.
+#[derive(Clone, Copy, Debug)]
+pub struct Avx512(());
+
+impl Avx512 {
+    /// The token.
+    ///
+    /// # Safety
+    /// The machine has what `Isa::Avx512` asks for.
+    #[inline(always)]
+    pub unsafe fn new() -> Self {
+        Avx512(())
+    }
+}
+
+/// Intrinsics of the token's instruction set, without memory.
+macro_rules! isa {
+    ($($e:tt)*) => {
+        // SAFETY: the token proves that the machine has the instruction set.
+        unsafe { $($e)* }
+    };
+}
+
+/// A mask of the first n lanes; n is at most 16.
+#[inline(always)]
+fn lanes(n: usize) -> __mmask16 {
+    ((1u32 << n.min(LANES)) - 1) as __mmask16
+}
+
+impl Simd for Avx512 {
+    type V = __m512;
+    const WIDE: bool = true;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m512 {
+        isa!(_mm512_set1_ps(x))
+    }
+    #[inline(always)]
+    fn load(self, x: &[f32; LANES]) -> __m512 {
+        // SAFETY: sixteen elements behind the reference; the token proves the instruction set.
+        unsafe { _mm512_loadu_ps(x.as_ptr()) }
+    }
+    #[inline(always)]
+    fn load_tail(self, x: &[f32]) -> __m512 {
+        // SAFETY: the mask admits only lanes inside the slice; the token proves the instruction set.
+        unsafe { _mm512_maskz_loadu_ps(lanes(x.len()), x.as_ptr()) }
+    }
+    #[inline(always)]
+    fn load_f16(self, x: &[u16; LANES]) -> __m512 {
+        // SAFETY: 32 bytes behind the reference; the token proves the instruction set.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(x.as_ptr().cast())) }
+    }
+    #[inline(always)]
+    fn store(self, v: __m512, to: &mut [f32; LANES]) {
+        // SAFETY: sixteen elements behind the reference; the token proves the instruction set.
+        unsafe { _mm512_storeu_ps(to.as_mut_ptr(), v) }
+    }
+    #[inline(always)]
+    fn store_tail(self, v: __m512, to: &mut [f32]) {
+        // SAFETY: the mask admits only lanes inside the slice; the token proves the instruction set.
+        unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr(), lanes(to.len()), v) }
+    }
+    #[inline(always)]
+    fn store_f16(self, v: __m512, to: &mut [u16; LANES]) {
+        // SAFETY: 32 bytes behind the reference; the token proves the instruction set.
+        unsafe {
+            let h = _mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(v);
+            _mm256_storeu_si256(to.as_mut_ptr().cast(), h);
+        }
+    }
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        isa!(_mm512_add_ps(a, b))
+    }
+    #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        isa!(_mm512_sub_ps(a, b))
+    }
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        isa!(_mm512_mul_ps(a, b))
+    }
+    #[inline(always)]
+    fn div(self, a: __m512, b: __m512) -> __m512 {
+        isa!(_mm512_div_ps(a, b))
+    }
+    #[inline(always)]
+    fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        isa!(_mm512_fmadd_ps(a, b, c))
+    }
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        isa!(_mm512_max_ps(a, b))
+    }
+    #[inline(always)]
+    fn first(self, n: usize, b: __m512, a: __m512) -> __m512 {
+        isa!(_mm512_mask_blend_ps(lanes(n), a, b))
+    }
+    #[inline(always)]
+    fn add_exponent(self, p: __m512, t: __m512) -> __m512 {
+        isa!({
+            let n = _mm512_slli_epi32::<23>(_mm512_castps_si512(t));
+            _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), n))
+        })
+    }
+    #[inline(always)]
+    fn where_below(self, x: __m512, bound: f32, b: __m512, a: __m512) -> __m512 {
+        isa!({
+            let m = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(x, _mm512_set1_ps(bound));
+            _mm512_mask_blend_ps(m, a, b)
+        })
+    }
+    #[inline(always)]
+    fn where_at_most(self, x: __m512, bound: f32, b: __m512, a: __m512) -> __m512 {
+        isa!({
+            let m = _mm512_cmp_ps_mask::<_CMP_LE_OQ>(x, _mm512_set1_ps(bound));
+            _mm512_mask_blend_ps(m, a, b)
+        })
+    }
+    #[inline(always)]
+    fn max_lane(self, v: __m512) -> f32 {
+        isa!(_mm512_reduce_max_ps(v))
+    }
+    #[inline(always)]
+    fn tree(self, v: __m512) -> f32 {
+        isa!({
+            let h = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
+            let q = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps::<1>(h));
+            let e = _mm_add_ps(q, _mm_movehl_ps(q, q));
+            _mm_cvtss_f32(_mm_add_ss(e, _mm_movehdup_ps(e)))
+        })
+    }
+    #[inline(always)]
+    fn trees(self, v: &[__m512; LANES]) -> __m512 {
+        // Each step adds the far halves of two vectors to their near halves and packs the results, so four steps
+        // leave one sum per lane. Rows go in with the two digits (base 4) of their number swapped; the steps swap
+        // them back.
+        isa!({
+            let mut w = [_mm512_setzero_ps(); 8];
+            for (i, w) in w.iter_mut().enumerate() {
+                let (i, j) = (2 * i, 2 * i + 1);
+                let (a, b) = (v[4 * (i % 4) + i / 4], v[4 * (j % 4) + j / 4]);
+                *w = _mm512_add_ps(
+                    _mm512_shuffle_f32x4::<0b01_00_01_00>(a, b),
+                    _mm512_shuffle_f32x4::<0b11_10_11_10>(a, b),
+                );
+            }
+            let mut u = [_mm512_setzero_ps(); 4];
+            for (i, u) in u.iter_mut().enumerate() {
+                let (a, b) = (w[2 * i], w[2 * i + 1]);
+                *u = _mm512_add_ps(
+                    _mm512_shuffle_f32x4::<0b10_00_10_00>(a, b),
+                    _mm512_shuffle_f32x4::<0b11_01_11_01>(a, b),
+                );
+            }
+            let mut t = [_mm512_setzero_ps(); 2];
+            for (i, t) in t.iter_mut().enumerate() {
+                let (a, b) = (_mm512_castps_pd(u[2 * i]), _mm512_castps_pd(u[2 * i + 1]));
+                *t = _mm512_add_ps(
+                    _mm512_castpd_ps(_mm512_unpacklo_pd(a, b)),
+                    _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)),
+                );
+            }
+            let [a, b] = t;
+            _mm512_add_ps(_mm512_shuffle_ps::<0b10_00_10_00>(a, b), _mm512_shuffle_ps::<0b11_01_11_01>(a, b))
+        })
+    }
+    #[inline(always)]
+    fn transpose(self, v: &[__m512; LANES]) -> [__m512; LANES] {
+        isa!({
+            // 4 x 4 blocks inside the 128-bit quarters, for each four rows ...
+            let mut t = [_mm512_setzero_ps(); LANES];
+            for g in 0..4 {
+                let r = &v[4 * g..4 * g + 4];
+                let (ab, ab2) = (_mm512_unpacklo_ps(r[0], r[1]), _mm512_unpackhi_ps(r[0], r[1]));
+                let (cd, cd2) = (_mm512_unpacklo_ps(r[2], r[3]), _mm512_unpackhi_ps(r[2], r[3]));
+                t[4 * g] = _mm512_shuffle_ps::<0b01_00_01_00>(ab, cd);
+                t[4 * g + 1] = _mm512_shuffle_ps::<0b11_10_11_10>(ab, cd);
+                t[4 * g + 2] = _mm512_shuffle_ps::<0b01_00_01_00>(ab2, cd2);
+                t[4 * g + 3] = _mm512_shuffle_ps::<0b11_10_11_10>(ab2, cd2);
+            }
+            // ... then the quarters themselves, for each place in a quarter.
+            let mut out = [_mm512_setzero_ps(); LANES];
+            for c in 0..4 {
+                let (a, b) = (t[c], t[4 + c]);
+                let (d, e) = (t[8 + c], t[12 + c]);
+                let (lo, hi) = (
+                    _mm512_shuffle_f32x4::<0b10_00_10_00>(a, b),
+                    _mm512_shuffle_f32x4::<0b11_01_11_01>(a, b),
+                );
+                let (lo2, hi2) = (
+                    _mm512_shuffle_f32x4::<0b10_00_10_00>(d, e),
+                    _mm512_shuffle_f32x4::<0b11_01_11_01>(d, e),
+                );
+                out[c] = _mm512_shuffle_f32x4::<0b10_00_10_00>(lo, lo2);
+                out[8 + c] = _mm512_shuffle_f32x4::<0b11_01_11_01>(lo, lo2);
+                out[4 + c] = _mm512_shuffle_f32x4::<0b10_00_10_00>(hi, hi2);
+                out[12 + c] = _mm512_shuffle_f32x4::<0b11_01_11_01>(hi, hi2);
+            }
+            out
+        })
+    }
+}
