@@ -8,7 +8,8 @@
 The models come from `quipu synth --shape nano-llama --seed 1`, so nothing but numbers is committed. Each file holds
 llama.cpp's logits for the tokens below, the operands of every kind of matrix product for the first rows (the output
 and all of layer 0), and for F32 the tensors of every layer. The metadata holds the tokens, a checksum of the model
-(FNV-1a, 64 bits), llama.cpp's version and the limit that our logits must keep. --check makes them in memory and says
+(FNV-1a, 64 bits), llama.cpp's version and the limit that our logits must keep. A golden is written only if the numpy
+model (`numpy_trace.py`) keeps that limit too. --check makes them in memory and says
 where they are no longer the committed ones: on another processor llama.cpp sums in another order, so they are compared
 with a small tolerance, not bit by bit.
 """
@@ -20,14 +21,14 @@ import sys
 import tempfile
 
 import numpy as np
-from safetensors.numpy import save_file
 
 import llama_trace
 import measure
+import numpy_trace
 
 SHAPE, SEED = "nano-llama", 1
 LIMITS = {"f32": 1e-9, "f16": 5e-6, "bf16": 5e-4, "q8_0": 1e-3}
-TOKENS = [1, 259, 17, 101, 259, 3, 77, 200]
+TOKENS = [1, 351, 268, 371, 260, 17, 355, 101]
 PRODUCT_ROWS = 3
 LAYER_TENSORS = (
     "attn_norm Qcur_proj Kcur_proj Vcur Qcur Kcur kq kq_soft_max kqv_out attn_out ffn_inp ffn_norm ffn_gate ffn_up"
@@ -50,8 +51,12 @@ def golden(quipu, kind):
         command = [quipu, "synth", "--shape", SHAPE, "--type", kind.upper(), "--seed", str(SEED), model]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         trace, meta = llama_trace.trace(model, TOKENS)
+        third = numpy_trace.Llama(model, rounded=True).trace(TOKENS)
         with open(model, "rb") as f:
             checksum = fnv1a64(f.read())
+    apart = measure.nmse(trace["result_output"], third["result_output"])
+    if not apart <= LIMITS[kind]:
+        raise SystemExit(f"{kind}: llama.cpp and the numpy model are {apart:.1e} apart: one of them is wrong")
     keep = {"result_output": trace["result_output"]}
     for name, values in trace.items():
         weight = name.removeprefix("mul_mat/").rpartition("/")[0]
@@ -68,6 +73,7 @@ def golden(quipu, kind):
         "tokens": json.dumps(TOKENS),
         "nmse_limit": repr(LIMITS[kind]),
         "product_nmse_limit": "1e-10",
+        "nmse_of_numpy": f"{apart:.1e}",
         "order": json.dumps([n for n in trace if n in keep]),
     }
     return keep, about
@@ -100,7 +106,7 @@ def main():
             failed |= bool(problems)
             print(f"{path}: {'; '.join(problems) or 'as committed'}")
         else:
-            save_file(tensors, path, about)
+            measure.save(tensors, path, about)
             print(f"wrote {path}: {len(tensors)} tensors, {os.path.getsize(path)} bytes")
     sys.exit(1 if failed else 0)
 

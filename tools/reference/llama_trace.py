@@ -16,9 +16,9 @@ import json
 import re
 
 import numpy as np
-from safetensors.numpy import save_file
 
 import llamacpp
+import measure
 
 VIEWS = {"NONE", "RESHAPE", "VIEW", "PERMUTE", "TRANSPOSE", "SET_ROWS", "CPY"}
 HEADS_FIRST = re.compile(r"(kq|kq_soft_max|kqv)-\d+$")  # [heads, tokens, x] in memory
@@ -130,7 +130,7 @@ def main():
     a = p.parse_args()
     tokens = [int(t) for t in a.tokens.split(",")] if a.tokens else None
     tensors, meta = trace(a.model, tokens, a.prompt, a.ubatch, a.threads)
-    save_file(tensors, a.out, meta)
+    measure.save(tensors, a.out, meta)
     print(f"wrote {a.out}: {len(tensors)} tensors of {len(json.loads(meta['tokens']))} tokens")
 
 

@@ -10,8 +10,6 @@ import sys
 import llama_cpp
 import numpy as np
 
-ENGINE = f"llama-cpp-python {llama_cpp.__version__}"
-
 _lib = llama_cpp.llama_cpp._lib
 _MAX_DIMS, _MAX_OP_PARAMS, _MAX_SRC, _MAX_NAME = 4, 64, 10, 64
 
@@ -49,6 +47,8 @@ _type_name = _function("ggml_type_name", ctypes.c_char_p, ctypes.c_int)
 _tensor_get = _function(
     "ggml_backend_tensor_get", None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t
 )
+
+ENGINE = f"llama-cpp-python {llama_cpp.__version__}, ggml {_function('ggml_version', ctypes.c_char_p)().decode()}"
 
 _PLAIN = {"f32": np.float32, "f16": np.float16, "bf16": np.uint16, "i32": np.int32, "i64": np.int64}
 

@@ -14,7 +14,6 @@ import json
 
 import gguf
 import numpy as np
-from safetensors.numpy import save_file
 
 import measure
 import oracle
@@ -128,7 +127,7 @@ def main():
         tokens = json.loads(measure.load(a.like)[1]["tokens"])
     tensors = Llama(a.model, not a.unrounded).trace(tokens)
     meta = {"engine": "numpy f64", "tokens": json.dumps(tokens), "order": json.dumps(list(tensors))}
-    save_file(tensors, a.out, meta)
+    measure.save(tensors, a.out, meta)
     print(f"wrote {a.out}: {len(tensors)} tensors of {len(tokens)} tokens")
 
 
