@@ -80,6 +80,8 @@ def main():
         "passed": passed,
     }
     if a.json:
+        for row in rows:  # JSON has no infinity and no NaN
+            row.update({k: v if isinstance(v, str) or np.isfinite(v) else str(v) for k, v in row.items()})
         print(json.dumps(result, indent=1))
     else:
         print(f"{'tensor':<24}{'nmse':>11}{'max abs':>11}{'mean abs':>11}{'1 - cosine':>12}")
