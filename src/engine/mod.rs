@@ -1,1 +1,4 @@
 //! Filled in by its own commit.
+
+pub mod sampler;
+pub mod stop;
