@@ -75,8 +75,19 @@ impl Tokenizer {
                 return Err(Error::model(p.expected(format!("{n}, one per token"))));
             }
         }
-        Tokenizer::new(parts)
+        Tokenizer::new(parts).map_err(|e| located(file, &e))
     }
+}
+
+/// The problems of plain data with the offsets of their keys, which plain data has not.
+fn located(file: &Gguf, error: &Error) -> Error {
+    let problems = error.problems().iter().cloned().map(|mut p| {
+        let key = p.thing.split('[').next().unwrap_or_default();
+        p.offset = p.offset.or(file.offset_of(key));
+        p.thing = format!("key {}", p.thing);
+        p
+    });
+    Error::from_problems(error.class(), problems.collect()).err().unwrap_or_else(|| error.clone())
 }
 
 /// The family the file names.
