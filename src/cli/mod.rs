@@ -1,0 +1,103 @@
+//! The command line: one file per command, and what they share.
+//!
+//! - [`args`]: groups of flags that several commands take
+//! - [`argv`]: spellings and environment variables
+//! - [`out`]: standard output, errors and exit codes
+//! - [`interrupt`]: Ctrl-C
+//!
+//! Model text alone goes to standard output, byte for byte; everything else goes to standard error. Colour and bars
+//! appear only on a terminal. Programs ask for `--json`.
+
+#![allow(dead_code)] // TEMP
+mod args;
+mod argv;
+mod completions;
+mod inspect;
+mod interrupt;
+mod out;
+mod synth;
+mod terminal;
+mod tokenize;
+mod version;
+
+use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+use out::{Failure, Out};
+use std::process::ExitCode;
+
+/// Runs language models from GGUF files: text from a prompt, and every step of how it came about.
+#[derive(Debug, Parser)]
+#[command(name = "quipu", version, max_term_width = 110)]
+#[command(arg_required_else_help = true, subcommand_required = true)]
+#[command(after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Cmd,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  quipu run -m model.gguf -p \"Once upon a time\" -n 200 --temp 0
+  quipu inspect model.gguf
+  quipu plan -m model.gguf --phase decode | less -S
+  quipu synth --shape tiny-llama --type q8_0 tiny.gguf
+
+Every long flag --foo-bar can be set as QUIPU_FOO_BAR in the environment (of bench: QUIPU_BENCH_FOO_BAR);
+a flag beats the environment.
+
+Exit codes: 0 done, 1 runtime failure, 2 usage, 3 bad model, 4 bad input, 5 not enough memory or no such
+instruction set, 130 interrupted.";
+
+#[derive(Debug, Subcommand)]
+enum Cmd {
+    /// Print what a GGUF file holds and whether quipu can run it.
+    Inspect(inspect::Args),
+    /// Print the token ids of a text.
+    Tokenize(tokenize::TokenizeArgs),
+    /// Print the text of token ids.
+    Detokenize(tokenize::DetokenizeArgs),
+    /// Write a GGUF file of random weights in a known shape.
+    Synth(synth::Args),
+    /// Print a completion script for a shell.
+    Completions(completions::Args),
+}
+
+/// The whole command tree with its environment variables.
+fn command() -> Command {
+    argv::with_environment(Cli::command().version(version::short()).long_version(version::long()))
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    interrupt::install();
+    let argv = argv::rewrite(&Cli::command(), std::env::args_os());
+    let matches = match command().try_get_matches_from(argv) {
+        Ok(m) => m,
+        // Help on standard output is a success, everything else is a usage error; a closed pipe is neither.
+        Err(e) => {
+            let _ = e.print();
+            return ExitCode::from(if e.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(e) => {
+            let _ = e.print();
+            return ExitCode::from(2);
+        }
+    };
+    let none = ArgMatches::default();
+    let given = argv::Given::new(matches.subcommand().map_or(&none, |(_, m)| m));
+    out::finish(run(cli.command, &given))
+}
+
+fn run(command: Cmd, _given: &argv::Given<'_>) -> Result<(), Failure> {
+    let mut out = Out::stdout();
+    match command {
+        Cmd::Inspect(a) => inspect::run(&a, &mut out),
+        Cmd::Tokenize(a) => tokenize::tokenize(&a, &mut out),
+        Cmd::Detokenize(a) => tokenize::detokenize(&a, &mut out),
+        Cmd::Synth(a) => synth::run(&a),
+        Cmd::Completions(a) => completions::run(&a, &mut out),
+    }?;
+    out.flush()
+}
