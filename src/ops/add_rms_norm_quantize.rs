@@ -4,7 +4,7 @@
 //! Numerics: those of its parts, in their order.
 //! Source: fusion of `add`, `rms_norm` and `quantize`.
 
-use super::{Cost, Sizes, Types, add_rms_norm, quantize, rms_norm_quantize, traffic};
+use super::{Cost, Sizes, Types, add, add_rms_norm, quantize, rms_norm_quantize, traffic};
 use crate::graph::ValueType;
 
 /// Attributes: those of rms_norm_quantize.
@@ -26,4 +26,17 @@ pub fn cost(_: &Attrs, args: &[ValueType], outs: &[ValueType], n: &Sizes) -> Cos
         weight_bytes: n.bytes(&args[2]),
         data_bytes: traffic(&args[..2], outs, n),
     }
+}
+
+/// The oracle, for one row: the parts one after the other. `sum` is the first result, `normed` the row between the
+/// parts, `out` the blocks' bytes.
+pub fn reference(
+    at: &Attrs,
+    [a, b, w]: [&[f32]; 3],
+    sum: &mut [f32],
+    normed: &mut [f32],
+    out: &mut [u8],
+) {
+    add::reference(a, b, sum);
+    rms_norm_quantize::reference(at, sum, w, normed, out);
 }

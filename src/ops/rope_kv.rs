@@ -34,3 +34,13 @@ pub fn cost(a: &Attrs, args: &[ValueType], outs: &[ValueType], n: &Sizes) -> Cos
         data_bytes: traffic(args, &outs[..2], n) + kv.data_bytes,
     }
 }
+
+/// The oracle, for one row: q and k are rotated in place, then `k_cells` and `v_cells` get the bytes of each key and
+/// value head, side by side.
+pub fn reference(a: &Attrs, qkv: (&mut [f32], &mut [f32], &[f32]), table: &[f32], k_cells: &mut [u8], v_cells: &mut [u8]) {
+    let (q, k, v) = qkv;
+    rope::reference(&a.rope, q, table);
+    rope::reference(&a.rope, k, table);
+    kv_append::reference(a.kv.type_k, k, k_cells);
+    kv_append::reference(a.kv.type_v, v, v_cells);
+}

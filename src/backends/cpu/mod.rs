@@ -1,16 +1,40 @@
 //! CPU kernels: scalar, AVX2 and AVX-512, the same bits. One file per op, one row per kernel.
 
 mod add;
+mod add_rms_norm;
+mod add_rms_norm_quantize;
+mod embed;
 mod entry;
 mod kv_append;
+mod rms_norm;
+mod rms_norm_quantize;
 mod rope;
+mod rope_kv;
+mod rope_table;
+mod select_rows;
 pub mod simd;
 mod swiglu;
+
+#[cfg(test)]
+mod tests;
 
 use super::Kernel;
 
 /// Tables of all op files.
-const TABLES: &[&[Kernel]] = &[add::KERNELS, kv_append::KERNELS, rope::KERNELS, swiglu::KERNELS];
+const TABLES: &[&[Kernel]] = &[
+    add::KERNELS,
+    add_rms_norm::KERNELS,
+    add_rms_norm_quantize::KERNELS,
+    embed::KERNELS,
+    kv_append::KERNELS,
+    rms_norm::KERNELS,
+    rms_norm_quantize::KERNELS,
+    rope::KERNELS,
+    rope_kv::KERNELS,
+    rope_table::KERNELS,
+    select_rows::KERNELS,
+    swiglu::KERNELS,
+];
 
 /// Every CPU kernel.
 pub fn kernels() -> impl Iterator<Item = &'static Kernel> {

@@ -115,6 +115,25 @@ impl Simd for Avx2 {
         isa!([_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])])
     }
     #[inline(always)]
+    fn abs(self, a: Pair) -> Pair {
+        isa!({
+            let sign = _mm256_set1_ps(-0.0);
+            [_mm256_andnot_ps(sign, a[0]), _mm256_andnot_ps(sign, a[1])]
+        })
+    }
+    #[inline(always)]
+    fn store_i8(self, v: Pair, to: &mut [i8; LANES]) {
+        // SAFETY: 16 bytes behind the reference; the token proves the instruction set. The conversion rounds as
+        // MXCSR says, which Rust keeps at nearest even.
+        unsafe {
+            // Packing works inside 128-bit halves: words 0-3, 8-11, 4-7, 12-15.
+            let w = _mm256_packs_epi32(_mm256_cvtps_epi32(v[0]), _mm256_cvtps_epi32(v[1]));
+            let w = _mm256_permute4x64_epi64::<0b11_01_10_00>(w);
+            let q = _mm_packs_epi16(_mm256_castsi256_si128(w), _mm256_extracti128_si256::<1>(w));
+            _mm_storeu_si128(to.as_mut_ptr().cast(), q);
+        }
+    }
+    #[inline(always)]
     fn max(self, a: Pair, b: Pair) -> Pair {
         isa!([_mm256_max_ps(a[0], b[0]), _mm256_max_ps(a[1], b[1])])
     }

@@ -94,6 +94,19 @@ impl Simd for Avx512 {
         isa!(_mm512_fmadd_ps(a, b, c))
     }
     #[inline(always)]
+    fn abs(self, a: __m512) -> __m512 {
+        isa!(_mm512_abs_ps(a))
+    }
+    #[inline(always)]
+    fn store_i8(self, v: __m512, to: &mut [i8; LANES]) {
+        // SAFETY: 16 bytes behind the reference; the token proves the instruction set. The conversion rounds as
+        // MXCSR says, which Rust keeps at nearest even.
+        unsafe {
+            let q = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v));
+            _mm_storeu_si128(to.as_mut_ptr().cast(), q);
+        }
+    }
+    #[inline(always)]
     fn max(self, a: __m512, b: __m512) -> __m512 {
         isa!(_mm512_max_ps(a, b))
     }

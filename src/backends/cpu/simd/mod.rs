@@ -55,6 +55,10 @@ pub trait Simd: Copy {
     fn div(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`, rounded once.
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `|a|`.
+    fn abs(self, a: Self::V) -> Self::V;
+    /// Stores the nearest integers, ties to even; every lane is within -128 to 127.
+    fn store_i8(self, v: Self::V, to: &mut [i8; LANES]);
     /// The larger; which zero it is of two zeros, or what of a NaN, is not said.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// `b` where lane index < n, else `a`.
@@ -99,6 +103,13 @@ pub trait Simd: Copy {
         let mut x = [0f32; LANES];
         self.store(v, &mut x);
         x.into_iter().fold(f32::NEG_INFINITY, |m, x| if x > m { x } else { m })
+    }
+    /// `x` as the bits of an f16, nearest even.
+    #[inline(always)]
+    fn f16_bits(self, x: f32) -> u16 {
+        let mut h = [0u16; LANES];
+        self.store_f16(self.splat(x), &mut h);
+        h[0]
     }
     /// [`math::exp`] of every lane: the same list of operations.
     #[inline(always)]

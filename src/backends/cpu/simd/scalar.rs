@@ -76,6 +76,16 @@ impl Simd for Scalar {
         lanes!(i => a[i].mul_add(b[i], c[i]))
     }
     #[inline(always)]
+    fn abs(self, a: Self::V) -> Self::V {
+        lanes!(i => a[i].abs())
+    }
+    #[inline(always)]
+    fn store_i8(self, v: Self::V, to: &mut [i8; LANES]) {
+        for (o, x) in to.iter_mut().zip(v) {
+            *o = x.round_ties_even() as i8;
+        }
+    }
+    #[inline(always)]
     fn max(self, a: Self::V, b: Self::V) -> Self::V {
         lanes!(i => if a[i] > b[i] { a[i] } else { b[i] })
     }

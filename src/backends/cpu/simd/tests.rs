@@ -42,6 +42,14 @@ fn everything<S: Simd>(s: S, x: &[f32]) -> Vec<f32> {
         put(s.div(a, b));
         put(s.fma(a, b, d));
         put(s.max(a, b));
+        put(s.abs(a));
+        put(s.exp(a));
+        let mut q = [0i8; LANES];
+        s.store_i8(s.mul(s.div(a, s.splat(2001.0)), s.splat(127.0)), &mut q);
+        put(s.load(&q.map(f32::from)));
+        s.store_i8(s.load(&std::array::from_fn(|i| i as f32 * 8.5 - 60.0)), &mut q);
+        put(s.load(&q.map(f32::from)));
+        put(s.splat(f32::from(s.f16_bits(w[1][1]))));
         put(s.exp(a));
         put(s.silu(a));
         put(s.where_below(a, 0.5, b, d));

@@ -1,0 +1,92 @@
+//! rms_norm: every thread takes some rows; also the passes over a row that the fused norms are made of.
+
+use super::entry::rows;
+use super::simd::{LANES, Simd};
+use crate::backends::{KernelCtx, no_scratch, supports_all};
+use crate::ops::Op;
+use crate::ops::rms_norm::{reference, scale_of};
+use crate::quant::BlockQ8_0;
+use half::f16;
+
+/// The factor of a row.
+#[inline(always)]
+pub(super) fn scale<S: Simd>(s: S, x: &[f32], eps: f32) -> f32 {
+    scale_of(s.dot(x, x), x.len(), eps)
+}
+
+/// Writes `a + b` to `sum` and returns the factor of that row: one pass.
+#[inline(always)]
+pub(super) fn add_scale<S: Simd>(s: S, a: &[f32], b: &[f32], sum: &mut [f32], eps: f32) -> f32 {
+    let mut squares = s.zero();
+    for ((a, b), o) in a.chunks(LANES).zip(b.chunks(LANES)).zip(sum.chunks_mut(LANES)) {
+        let v = s.add(s.load_upto(a), s.load_upto(b));
+        s.store_upto(v, o);
+        squares = s.fma(v, v, squares);
+    }
+    scale_of(s.tree(squares), a.len(), eps)
+}
+
+/// `(x * scale) * w`.
+#[inline(always)]
+pub(super) fn apply<S: Simd>(s: S, x: &[f32], w: &[f32], scale: f32, out: &mut [f32]) {
+    let scale = s.splat(scale);
+    for ((x, w), o) in x.chunks(LANES).zip(w.chunks(LANES)).zip(out.chunks_mut(LANES)) {
+        s.store_upto(s.mul(s.mul(s.load_upto(x), scale), s.load_upto(w)), o);
+    }
+}
+
+/// `(x * scale) * w` as the bytes of Q8_0 blocks: the bits of `quantize_row_q8_0`, the row kept in registers.
+#[inline(always)]
+pub(super) fn apply_q8_0<S: Simd>(s: S, x: &[f32], w: &[f32], scale: f32, out: &mut [u8]) {
+    let scale = s.splat(scale);
+    let blocks = out.as_chunks_mut::<{ size_of::<BlockQ8_0>() }>().0;
+    for ((x, w), o) in x.as_chunks::<32>().0.iter().zip(w.as_chunks::<32>().0).zip(blocks) {
+        let (x, w) = (x.as_chunks::<LANES>().0, w.as_chunks::<LANES>().0);
+        let a = s.mul(s.mul(s.load(&x[0]), scale), s.load(&w[0]));
+        let b = s.mul(s.mul(s.load(&x[1]), scale), s.load(&w[1]));
+        o.copy_from_slice(bytemuck::bytes_of(&q8_0(s, a, b)));
+    }
+}
+
+/// One Q8_0 block of 32 elements.
+#[inline(always)]
+fn q8_0<S: Simd>(s: S, a: S::V, b: S::V) -> BlockQ8_0 {
+    let amax = s.max_lane(s.max(s.abs(a), s.abs(b)));
+    let id = s.splat(if amax != 0.0 { 127.0 / amax } else { 0.0 });
+    let mut qs = [0i8; 32];
+    let halves = qs.as_chunks_mut::<LANES>().0;
+    s.store_i8(s.mul(a, id), &mut halves[0]);
+    s.store_i8(s.mul(b, id), &mut halves[1]);
+    BlockQ8_0 { d: f16::from_bits(s.f16_bits(amax / 127.0)), qs }
+}
+
+/// # Safety
+/// As `KernelFn`.
+unsafe fn scalar(ctx: &KernelCtx<'_>) {
+    let Op::RmsNorm(a) = ctx.op else { return };
+    let (x, out) = (&ctx.args[0], &ctx.outs[0]);
+    for r in ctx.share(x.rows as usize, 1) {
+        // SAFETY: operands are F32; this thread owns its rows of the result.
+        unsafe {
+            reference(x.row_f32(r), ctx.args[1].f32s(), a.eps, out.row_f32_mut(r, 0..out.cols as usize))
+        }
+    }
+}
+
+/// # Safety
+/// As `KernelFn`.
+#[inline(always)]
+unsafe fn simd<S: Simd>(s: S, ctx: &KernelCtx<'_>) {
+    let Op::RmsNorm(a) = ctx.op else { return };
+    let (x, out) = (&ctx.args[0], &ctx.outs[0]);
+    for r in ctx.share(x.rows as usize, 1) {
+        // SAFETY: operands are F32; this thread owns its rows of the result.
+        let (x, w, o) =
+            unsafe { (x.row_f32(r), ctx.args[1].f32s(), out.row_f32_mut(r, 0..out.cols as usize)) };
+        apply(s, x, w, scale(s, x, a.eps), o);
+    }
+}
+
+rows! {
+    RmsNorm = "rms_norm.f32", supports: supports_all, scratch: no_scratch, scalar: scalar, simd: simd
+}
