@@ -2,6 +2,22 @@
 //!
 //! [`Tokenizer`] holds a vocabulary and the rules of its family; [`StreamDecoder`] turns the pieces of
 //! generated tokens into text that never ends inside a character.
+//!
+//! # Codes
+//!
+//! | code | what is wrong |
+//! | --- | --- |
+//! | `MissingKey`, `WrongType`, `ArrayLength` | a key of the vocabulary, or an array shorter than the tokens |
+//! | `UnsupportedTokenizer` | a family that is not implemented |
+//! | `TooManyTokens`, `TokenTooLong`, `TooLarge` | more or longer tokens than any real vocabulary has |
+//! | `BadByteToken` | a byte token that is not `<0x00>` to `<0xFF>` |
+//! | `TokenIdOutOfRange` | an id in the file, or one to be decoded, that names no token |
+//! | `OutOfRange` | a score that is no number |
+//! | `Inconsistent` | BOS or EOS wanted without its id; no token for some byte; rows other than the tokens |
+//! | `PromptTooLong` | a text of 4 GiB or more |
+//!
+//! Accepted, with a note ([`Vocab::notes`]) where it may surprise: equal texts (the last id is used), empty
+//! texts, invalid UTF-8, unknown token types.
 
 mod detok;
 mod from_gguf;
