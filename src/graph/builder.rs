@@ -75,6 +75,11 @@ impl<'a> GraphBuilder<'a> {
         self.tensors.tensor_type(&self.tensor_name(weight, "weight")).is_some()
     }
 
+    /// Whether the file has a bias beside this weight.
+    pub fn has_bias(&self, weight: &str) -> bool {
+        self.tensors.tensor_type(&self.tensor_name(weight, "bias")).is_some()
+    }
+
     /// Rows of the embedding table for the step's tokens: `[T, n_embd]`.
     #[track_caller]
     pub fn embed(&mut self, name: &str, weight: &str, n_vocab: u32, n_embd: u32) -> ValueId {

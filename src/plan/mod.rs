@@ -16,6 +16,8 @@ use crate::backends::{Isa, KvLayout};
 use crate::graph::{BufferId, CmdId, Table, ValueType, WeightId};
 use crate::ops::{Cost, Op};
 use crate::quant::DType;
+pub use build::{Backend, PlanOptions, plan};
+pub use fuse::FuseOptions;
 
 use serde::{Deserialize, Serialize};
 

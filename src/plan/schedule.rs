@@ -1,1 +1,66 @@
-//! Follows.
+//! Order and live ranges: which command writes each value, and the last that touches it.
+
+use crate::error::{Error, Problem, Result};
+use crate::graph::{Def, Graph, Id, OpId, ValueId, view};
+use crate::ops::Op;
+
+/// Where a value lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A weight.
+    Weight,
+    /// The cache of a layer.
+    Cache(u32),
+    /// The arena, from command `first` to command `last`.
+    Arena {
+        /// The command that writes it.
+        first: u32,
+        /// The last command that touches it.
+        last: u32,
+    },
+    /// A result of the graph: outside the arena.
+    Output,
+}
+
+/// Ops in order, and the place of every value.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    /// Ops in the order of execution; ops that no output needs are left out.
+    pub order: Vec<OpId>,
+    /// One place per value; values of ops left out have an empty arena life.
+    pub places: Vec<Place>,
+}
+
+/// Orders a graph and finds live ranges.
+///
+/// Errors: `Cycle`, for graphs that were not verified.
+pub fn schedule(g: &Graph) -> Result<Schedule> {
+    let needed = view::reachable(g);
+    let order = view::order(g).map_err(|op| Error::input(Problem::new("Cycle", op.to_string())))?;
+    let order: Vec<OpId> = order.into_iter().filter(|op| needed[op.index()]).collect();
+    let mut at = vec![u32::MAX; g.ops.len()];
+    for (i, op) in order.iter().enumerate() {
+        at[op.index()] = i as u32;
+    }
+    let mut places: Vec<Place> = g.values.iter().map(|(id, v)| first_place(g, id, v.def, &at)).collect();
+    for (i, op) in order.iter().enumerate() {
+        for v in &g.ops[*op].args {
+            if let Place::Arena { last, .. } = &mut places[v.index()] {
+                *last = (*last).max(i as u32);
+            }
+        }
+    }
+    Ok(Schedule { order, places })
+}
+
+fn first_place(g: &Graph, id: ValueId, def: Def, at: &[u32]) -> Place {
+    let Def::Op(op, i) = def else { return Place::Weight };
+    let i = usize::from(i);
+    match g.ops[op].op {
+        Op::KvAppend(a) => Place::Cache(a.layer),
+        Op::RopeKv(a) if i >= 2 => Place::Cache(a.kv.layer),
+        Op::LinearQkvRopeKv(a) if i >= 3 => Place::Cache(a.kv.layer),
+        _ if g.outputs.contains(&id) => Place::Output,
+        _ => Place::Arena { first: at[op.index()], last: at[op.index()] },
+    }
+}
