@@ -1,4 +1,5 @@
 //! The builder, the invariants and the text form of graphs.
+#![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;
 use quipu::graph::builder::{CacheTypes, Heads, TensorTypes};

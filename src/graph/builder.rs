@@ -214,12 +214,18 @@ impl<'a> GraphBuilder<'a> {
     /// Checks the graph and returns it.
     ///
     /// Errors: every mistake the builder remembered and every invariant [`verify`] finds broken, together.
-    pub fn finish(mut self) -> Result<Graph> {
+    pub fn finish(self) -> Result<Graph> {
+        let (graph, problems) = self.finish_partly();
+        Error::from_problems(Class::Model, problems)?;
+        Ok(graph)
+    }
+
+    /// As [`Self::finish`], but returns the graph beside the problems: its list of weights holds either way.
+    pub fn finish_partly(mut self) -> (Graph, Vec<Problem>) {
         if self.problems.is_empty() {
             self.problems = verify::verify(&self.graph);
         }
-        Error::from_problems(Class::Model, self.problems)?;
-        Ok(self.graph)
+        (self.graph, self.problems)
     }
 
     #[track_caller]

@@ -60,9 +60,6 @@ pub fn refuse_common(hp: &Hparams) -> Vec<Problem> {
         RopeScaling::None | RopeScaling::Linear { .. } => {}
         other => refuse("rope.scaling.type", format!("{other:?}"), "none or linear"),
     }
-    if hp.n_expert > 0 {
-        refuse("expert_count", hp.n_expert.to_string(), "0");
-    }
     if hp.head_dim_k < 8 || hp.head_dim_v < 8 {
         refuse(
             "attention.key_length",
@@ -70,5 +67,7 @@ pub fn refuse_common(hp: &Hparams) -> Vec<Problem> {
             "at least 8",
         );
     }
+    // Mistral files carry a sliding window that llama.cpp does not read for this architecture either.
+    problems.extend(hp.refuse_features(&["attention.scale", "attention.sliding_window"]));
     problems
 }

@@ -10,7 +10,11 @@ pub mod qwen2;
 use crate::error::{Class, Error, Problem, Result};
 use crate::graph::Graph;
 use crate::graph::builder::{CacheTypes, GraphBuilder, TensorTypes};
+use crate::loader::Gguf;
+use crate::loader::weights::{self, TensorSlot, Want};
+use crate::quant::DType;
 pub use hparams::Hparams;
+use smallvec::SmallVec;
 
 /// An architecture: its name in `general.architecture`, what it does not support, and its graph.
 #[derive(Clone, Copy, Debug)]
@@ -41,17 +45,50 @@ pub fn find(name: &str, extra: &[Architecture]) -> Result<Architecture> {
     })
 }
 
-/// Builds the graph of a file.
+/// What a file declares: its hyper-parameters, its graph, and where every weight of the graph lies.
+#[derive(Clone, Debug)]
+pub struct Declared {
+    /// Hyper-parameters.
+    pub hparams: Hparams,
+    /// The graph.
+    pub graph: Graph,
+    /// One slot per row of [`Graph::weights`].
+    pub slots: Vec<TensorSlot>,
+    /// Tensors of the file that the graph does not use: worth a warning.
+    pub extra: Vec<String>,
+}
+
+/// Reads hyper-parameters, builds the graph and finds every weight, from the header alone.
 ///
-/// Errors: what the architecture refuses, or what the builder and verification find, all together.
-pub fn build(
-    arch: &Architecture,
-    tensors: &dyn TensorTypes,
-    hp: &Hparams,
-    cache: CacheTypes,
-) -> Result<Graph> {
-    Error::from_problems(Class::Model, (arch.refuse)(hp))?;
-    let mut g = GraphBuilder::new(arch.name, tensors, cache);
-    (arch.build)(&mut g, hp);
-    g.finish()
+/// Errors: what hyper-parameters, architecture, weights or graph find wrong; each stage reports all it finds.
+pub fn declare(gguf: &Gguf, extra: &[Architecture], cache: CacheTypes) -> Result<Declared> {
+    let arch = find(gguf.architecture()?, extra)?;
+    let hparams = Hparams::read(gguf)?;
+    Error::from_problems(Class::Model, (arch.refuse)(&hparams))?;
+    let mut g = GraphBuilder::new(arch.name, gguf, cache);
+    (arch.build)(&mut g, &hparams);
+    let (graph, problems) = g.finish_partly();
+    // A missing or misshapen weight explains the graph's problems, so it is reported first.
+    let demanded = weights::demand(gguf, &wants(&graph))?;
+    Error::from_problems(Class::Model, problems)?;
+    let slots = demanded.slots.into_iter().flatten().collect();
+    Ok(Declared { hparams, graph, slots, extra: demanded.extra })
+}
+
+/// What a graph demands of a file, in the order of its weights.
+pub fn wants(graph: &Graph) -> Vec<Want> {
+    let weights = graph.weights.rows().iter();
+    weights
+        .map(|w| {
+            let dims: Vec<u64> = w.shape.iter().rev().map(|d| u64::from(*d)).collect();
+            let want = Want::new(&w.name, &dims);
+            if w.shape.len() == 1 { want.only(&[DType::F32]) } else { want }
+        })
+        .collect()
+}
+
+impl TensorTypes for Gguf {
+    fn tensor_type(&self, name: &str) -> Option<(DType, SmallVec<[u64; 4]>)> {
+        self.tensor(name).map(|t| (t.dtype, t.dims.clone()))
+    }
 }

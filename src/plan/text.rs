@@ -56,7 +56,7 @@ fn commands(s: &mut String, p: &Plan) {
             outs[id.index()],
             args[id.index()],
         );
-        let _ = writeln!(s, "{}  ; {}", line.trim_end(), remarks(p, id, &c));
+        let _ = writeln!(s, "{}  ; {}", line.trim_end(), remarks(p, id, c));
     }
 }
 

@@ -68,7 +68,7 @@ impl FuseOptions {
     }
 }
 
-/// Applies the rules in their order until none fires, and returns the new graph and the report.
+/// Applies each rule to every op, rule after rule in their order, and returns the new graph and the report.
 ///
 /// Errors: `FusionBroke` if the result breaks an invariant of graphs, which is a defect of a rule.
 pub fn fuse(graph: &Graph, options: &FuseOptions) -> Result<(Graph, Vec<FusionNote>)> {

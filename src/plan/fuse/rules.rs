@@ -174,7 +174,7 @@ fn norm_quantize(f: &mut Fuser, at: OpId) -> Outcome {
             let a = ops::rms_norm_quantize::Attrs { eps: a.eps, to: q.to };
             (Op::RmsNormQuantize(a), smallvec::smallvec![outs[0]])
         }
-        Op::AddRmsNorm(a) => {
+        Op::AddRmsNorm(a) if norm.outs[1] == args[0] => {
             let a = ops::rms_norm_quantize::Attrs { eps: a.eps, to: q.to };
             (Op::AddRmsNormQuantize(a), smallvec::smallvec![norm.outs[0], outs[0]])
         }
