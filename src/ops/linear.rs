@@ -7,9 +7,9 @@
 //! ascending order. The bias is added to the finished sum.
 //! Source: `ggml_mul_mat`.
 
-use super::{Cost, Sizes, Types, arity};
+use super::{Cost, Sizes, Types, arity, math};
 use crate::graph::{Dim, ValueType};
-use crate::quant::DType;
+use crate::quant::{BlockQ8_0, DType};
 
 /// No attributes: types and sizes say it all.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -62,4 +62,100 @@ pub fn cost(_: &Attrs, args: &[ValueType], outs: &[ValueType], n: &Sizes) -> Cos
 
 fn traffic_of(x: &ValueType, outs: &[ValueType], n: &Sizes) -> u64 {
     n.bytes(x) + outs.iter().map(|t| n.bytes(t)).sum::<u64>()
+}
+
+/// The oracle: `weight` holds rows of `n` elements of type `dtype`, `x` rows of `n` elements of the type that meets
+/// it, both as little-endian bytes; `out` is `[rows of x, rows of weight]`.
+pub fn reference(
+    dtype: DType,
+    weight: &[u8],
+    x: &[u8],
+    n: usize,
+    bias: Option<&[f32]>,
+    out: &mut [f32],
+) {
+    let (Some(codec), Some(w_row)) = (dtype.codec(), dtype.row_bytes(n)) else { return out.fill(f32::NAN) };
+    let Some(x_row) = codec.activation.row_bytes(n) else { return out.fill(f32::NAN) };
+    let m = weight.len() / w_row.max(1);
+    for (x, out) in x.chunks_exact(x_row).zip(out.chunks_exact_mut(m.max(1))) {
+        for (r, (w, out)) in weight.chunks_exact(w_row).zip(out).enumerate() {
+            let sum = match dtype {
+                DType::Q8_0 => dot_q8_0(w, x),
+                _ => math::dot16(&decode(dtype, w, n), &decode(DType::F32, x, n)),
+            };
+            *out = bias.map_or(sum, |b| sum + b[r]);
+        }
+    }
+}
+
+fn decode(dtype: DType, bytes: &[u8], n: usize) -> Vec<f32> {
+    let mut out = vec![f32::NAN; n];
+    if let Some(c) = dtype.codec() {
+        (c.decode)(bytes, &mut out);
+    }
+    out
+}
+
+/// The exact integer sum of every block, then one fused multiply-add per block.
+fn dot_q8_0(w: &[u8], x: &[u8]) -> f32 {
+    let mut acc = 0f32;
+    for (w, x) in w.chunks_exact(34).zip(x.chunks_exact(34)) {
+        let (w, x): (BlockQ8_0, BlockQ8_0) = (bytemuck::pod_read_unaligned(w), bytemuck::pod_read_unaligned(x));
+        let sum: i32 = w.qs.iter().zip(&x.qs).map(|(w, x)| i32::from(*w) * i32::from(*x)).sum();
+        acc = (w.d.to_f32() * x.d.to_f32()).mul_add(sum as f32, acc);
+    }
+    acc
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(v: &[f32]) -> Vec<u8> {
+        v.iter().flat_map(|x| x.to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn the_order_of_additions_is_the_documented_one() {
+        // Lane 0 holds 1e8 and, 16 later, -1e8; lane 1 holds 1. A left-to-right sum would lose nothing either,
+        // but one that adds lane 8 last would: (1e8 + 1) rounds to 1e8.
+        let mut w = vec![0f32; 17];
+        (w[0], w[1], w[8], w[16]) = (1e8, 1.0, 1.0, -1e8);
+        let mut out = [0f32];
+        reference(DType::F32, &bytes(&w), &bytes(&[1.0; 17]), 17, None, &mut out);
+        assert_eq!(out[0], 2.0);
+        // Lanes 0 and 8 meet before lanes 0 and 1: 1e8 + (-1e8), then + 1.
+        let mut w = vec![0f32; 16];
+        (w[0], w[1], w[8]) = (1e8, 1.0, -1e8);
+        reference(DType::F32, &bytes(&w), &bytes(&[1.0; 16]), 16, None, &mut out);
+        assert_eq!(out[0], 1.0);
+        // Lanes 0 and 1 meet before lane 2's part would cancel: 4 before 2 before 1.
+        let mut w = vec![0f32; 16];
+        (w[0], w[1], w[4]) = (1e8, -1e8, 1.0);
+        reference(DType::F32, &bytes(&w), &bytes(&[1.0; 16]), 16, None, &mut out);
+        assert_eq!(out[0], 0.0);
+    }
+
+    #[test]
+    fn the_bias_is_added_to_the_finished_sum() {
+        let mut w = vec![0f32; 16];
+        (w[0], w[8]) = (1.0, 1.0);
+        let mut out = [0f32];
+        reference(DType::F32, &bytes(&w), &bytes(&[1.0; 16]), 16, Some(&[1e8]), &mut out);
+        assert_eq!(out[0], 1e8 + 2.0, "a bias at the start of a chain would have swallowed both ones");
+    }
+
+    #[test]
+    fn q8_0_by_hand() {
+        let block = |d: f32, q: i8| {
+            let mut b = half::f16::from_f32(d).to_le_bytes().to_vec();
+            b.extend([q.cast_unsigned(); 32]);
+            b
+        };
+        let w = [block(0.5, -128), block(2.0, 3)].concat();
+        let x = [block(0.25, 127), block(1.0, -1)].concat();
+        let mut out = [0f32];
+        reference(DType::Q8_0, &w, &x, 64, None, &mut out);
+        assert_eq!(out[0], 0.125 * (-128.0 * 127.0 * 32.0) + 2.0 * -96.0);
+    }
 }

@@ -6,6 +6,7 @@
 
 use super::{Cost, Sizes, Types, arity, linear};
 use crate::graph::ValueType;
+use crate::quant::DType;
 
 /// Attributes.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -28,4 +29,33 @@ pub fn infer(_: &Attrs, args: &[ValueType]) -> Result<Types, String> {
 pub fn cost(_: &Attrs, args: &[ValueType], outs: &[ValueType], n: &Sizes) -> Cost {
     let c = linear::cost(&linear::Attrs, &args[..args.len() - 1], outs, n);
     Cost { ops: c.ops + n.elems(&outs[0]), data_bytes: c.data_bytes + n.bytes(&outs[0]), ..c }
+}
+
+/// The oracle: [`linear::reference`], then the residual, one addition per element.
+pub fn reference(
+    dtype: DType,
+    weight: &[u8],
+    x: &[u8],
+    n: usize,
+    bias: Option<&[f32]>,
+    residual: &[f32],
+    out: &mut [f32],
+) {
+    linear::reference(dtype, weight, x, n, bias, out);
+    for (o, r) in out.iter_mut().zip(residual) {
+        *o += r;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_residual_comes_after_the_bias() {
+        let bytes = |v: f32| v.to_le_bytes();
+        let mut out = [0f32];
+        reference(DType::F32, &bytes(1.0), &bytes(1.0), 1, Some(&[1e8]), &[-1e8], &mut out);
+        assert_eq!(out[0], 0.0, "1 + 1e8 loses the 1; 1 + (1e8 - 1e8) would keep it");
+    }
 }

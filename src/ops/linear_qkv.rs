@@ -32,3 +32,39 @@ pub fn infer(_: &Attrs, args: &[ValueType]) -> Result<Types, String> {
 pub fn cost(_: &Attrs, args: &[ValueType], outs: &[ValueType], n: &Sizes) -> Cost {
     linear::cost(&linear::Attrs, args, outs, n)
 }
+
+/// The oracle: [`linear::reference`] for each of the three; types, weights, biases and results in the order q, k, v.
+pub fn reference(
+    dtypes: [DType; 3],
+    weights: [&[u8]; 3],
+    x: &[u8],
+    n: usize,
+    biases: [Option<&[f32]>; 3],
+    outs: [&mut [f32]; 3],
+) {
+    for (i, out) in outs.into_iter().enumerate() {
+        linear::reference(dtypes[i], weights[i], x, n, biases[i], out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_products_of_different_types() {
+        let f32s = |v: f32| v.to_le_bytes().to_vec();
+        let (q, k) = (f32s(2.0), half::f16::from_f32(3.0).to_le_bytes());
+        let v = [half::bf16::from_f32(4.0).to_le_bytes(), half::bf16::from_f32(5.0).to_le_bytes()].concat();
+        let (mut oq, mut ok, mut ov) = ([0f32], [0f32], [0f32; 2]);
+        reference(
+            [DType::F32, DType::F16, DType::BF16],
+            [&q, &k, &v],
+            &f32s(10.0),
+            1,
+            [None, Some(&[0.5]), None],
+            [&mut oq, &mut ok, &mut ov],
+        );
+        assert_eq!((oq, ok, ov), ([20.0], [30.5], [40.0, 50.0]));
+    }
+}

@@ -2,7 +2,8 @@
 //!
 //! Source: `block_q8_0` in `ggml-common.h`; quantisation as ggml's x86 code does it: `d = amax / 127` stored as
 //! f16, quants with `id = 127 / amax` in f32, rounded to nearest, ties to even. (Its generic code rounds ties
-//! away from zero: the x86 rule is the one here, for every instruction set.)
+//! away from zero: the x86 rule is the one here, for every instruction set.) One rule is our own: where the
+//! factor overflows, quants are 0. All bits are promised for finite input.
 
 use super::{Codec, DType};
 use half::f16;
@@ -45,12 +46,23 @@ pub fn quantize_row(src: &[f32], out: &mut [BlockQ8_0]) {
     }
 }
 
+impl BlockQ8_0 {
+    /// What multiplies the elements of a block with this largest magnitude, and its scale before rounding to f16.
+    ///
+    /// A block so small that the factor would overflow is quantised to zeros: its scale rounds to zero, so the
+    /// quants mean nothing, and converting infinities to integers differs between instruction sets.
+    pub fn scales(amax: f32) -> (f32, f32) {
+        let id = 127.0 / amax;
+        (if id.is_finite() { id } else { 0.0 }, amax / 127.0)
+    }
+}
+
 fn quantize_block(s: &[f32]) -> BlockQ8_0 {
     let amax = s.iter().fold(0f32, |m, x| if x.abs() > m { x.abs() } else { m });
-    let id = if amax != 0.0 { 127.0 / amax } else { 0.0 };
+    let (id, d) = BlockQ8_0::scales(amax);
     let mut qs = [0i8; 32];
     for (q, x) in qs.iter_mut().zip(s) {
         *q = (x * id).round_ties_even() as i8;
     }
-    BlockQ8_0 { d: f16::from_f32(amax / 127.0), qs }
+    BlockQ8_0 { d: f16::from_f32(d), qs }
 }

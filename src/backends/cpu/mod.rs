@@ -6,6 +6,13 @@ mod add_rms_norm_quantize;
 mod embed;
 mod entry;
 mod kv_append;
+mod linear;
+mod linear_add;
+mod linear_qkv;
+mod linear_qkv_rope_kv;
+mod linear_swiglu;
+pub mod product;
+mod quantize;
 mod rms_norm;
 mod rms_norm_quantize;
 mod rope;
@@ -27,6 +34,12 @@ const TABLES: &[&[Kernel]] = &[
     add_rms_norm_quantize::KERNELS,
     embed::KERNELS,
     kv_append::KERNELS,
+    linear::KERNELS,
+    linear_add::KERNELS,
+    linear_qkv::KERNELS,
+    linear_qkv_rope_kv::KERNELS,
+    linear_swiglu::KERNELS,
+    quantize::KERNELS,
     rms_norm::KERNELS,
     rms_norm_quantize::KERNELS,
     rope::KERNELS,

@@ -68,6 +68,19 @@ impl Simd for Avx2 {
         unsafe { [_mm256_cvtph_ps(_mm_loadu_si128(p)), _mm256_cvtph_ps(_mm_loadu_si128(p.add(1)))] }
     }
     #[inline(always)]
+    fn load_bf16(self, x: &[u16; LANES]) -> Pair {
+        let p = x.as_ptr().cast::<__m128i>();
+        // SAFETY: 32 bytes behind the reference; the token proves the instruction set.
+        unsafe {
+            let lo = _mm256_cvtepu16_epi32(_mm_loadu_si128(p));
+            let hi = _mm256_cvtepu16_epi32(_mm_loadu_si128(p.add(1)));
+            [
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(lo)),
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(hi)),
+            ]
+        }
+    }
+    #[inline(always)]
     fn store(self, v: Pair, to: &mut [f32; LANES]) {
         // SAFETY: sixteen elements behind the reference; the token proves the instruction set.
         unsafe {

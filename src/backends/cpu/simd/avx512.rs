@@ -56,6 +56,14 @@ impl Simd for Avx512 {
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(x.as_ptr().cast())) }
     }
     #[inline(always)]
+    fn load_bf16(self, x: &[u16; LANES]) -> __m512 {
+        // SAFETY: 32 bytes behind the reference; the token proves the instruction set.
+        unsafe {
+            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(x.as_ptr().cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+        }
+    }
+    #[inline(always)]
     fn store(self, v: __m512, to: &mut [f32; LANES]) {
         // SAFETY: sixteen elements behind the reference; the token proves the instruction set.
         unsafe { _mm512_storeu_ps(to.as_mut_ptr(), v) }
@@ -146,6 +154,20 @@ impl Simd for Avx512 {
             let q = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps::<1>(h));
             let e = _mm_add_ps(q, _mm_movehl_ps(q, q));
             _mm_cvtss_f32(_mm_add_ss(e, _mm_movehdup_ps(e)))
+        })
+    }
+    #[inline(always)]
+    fn tree4(self, [a, b, c, d]: [__m512; 4]) -> [f32; 4] {
+        // The four trees side by side, in the end one in each 128-bit quarter.
+        isa!({
+            let ab = _mm512_add_ps(_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0xEE>(a, b));
+            let cd = _mm512_add_ps(_mm512_shuffle_f32x4::<0x44>(c, d), _mm512_shuffle_f32x4::<0xEE>(c, d));
+            let q = _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(ab, cd), _mm512_shuffle_f32x4::<0xDD>(ab, cd));
+            let e = _mm512_add_ps(q, _mm512_permute_ps::<0x4E>(q));
+            let s = _mm512_add_ps(e, _mm512_permute_ps::<0xB1>(e));
+            let mut out = [0f32; 4];
+            _mm_storeu_ps(out.as_mut_ptr(), _mm512_castps512_ps128(_mm512_maskz_compress_ps(0x1111, s)));
+            out
         })
     }
     #[inline(always)]

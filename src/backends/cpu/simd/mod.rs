@@ -39,6 +39,8 @@ pub trait Simd: Copy {
     fn load_tail(self, x: &[f32]) -> Self::V;
     /// Sixteen elements of f16, exactly.
     fn load_f16(self, x: &[u16; LANES]) -> Self::V;
+    /// Sixteen elements of bf16, exactly.
+    fn load_bf16(self, x: &[u16; LANES]) -> Self::V;
     /// Stores sixteen elements.
     fn store(self, v: Self::V, to: &mut [f32; LANES]);
     /// Stores the first lanes, fewer than sixteen.
@@ -71,6 +73,11 @@ pub trait Simd: Copy {
     fn where_at_most(self, x: Self::V, bound: f32, b: Self::V, a: Self::V) -> Self::V;
     /// The sum of the lanes by [`math::tree16`].
     fn tree(self, v: Self::V) -> f32;
+    /// Four sums by [`math::tree16`].
+    #[inline(always)]
+    fn tree4(self, [a, b, c, d]: [Self::V; 4]) -> [f32; 4] {
+        [self.tree(a), self.tree(b), self.tree(c), self.tree(d)]
+    }
     /// Lane i is the sum of the lanes of `v[i]`, each by [`math::tree16`].
     fn trees(self, v: &[Self::V; LANES]) -> Self::V;
     /// Lane i of result j is lane j of `v[i]`.

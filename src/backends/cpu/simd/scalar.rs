@@ -2,7 +2,7 @@
 
 use super::{LANES, Simd};
 use crate::ops::math;
-use half::f16;
+use half::{bf16, f16};
 
 /// The token of portable code; every machine has it.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +38,10 @@ impl Simd for Scalar {
     #[inline(always)]
     fn load_f16(self, x: &[u16; LANES]) -> Self::V {
         lanes!(i => f16::from_bits(x[i]).to_f32())
+    }
+    #[inline(always)]
+    fn load_bf16(self, x: &[u16; LANES]) -> Self::V {
+        lanes!(i => bf16::from_bits(x[i]).to_f32())
     }
     #[inline(always)]
     fn store(self, v: Self::V, to: &mut [f32; LANES]) {

@@ -59,6 +59,10 @@ fn everything<S: Simd>(s: S, x: &[f32]) -> Vec<f32> {
         let mut h = [0u16; LANES];
         s.store_f16(a, &mut h);
         put(s.load_f16(&h));
+        put(s.load_bf16(&h));
+        for sum in s.tree4([a, b, d, s.add(a, b)]) {
+            put(s.splat(sum));
+        }
         for n in 0..=LANES {
             put(s.first(n, a, b));
             put(s.load_upto(&w[0][..n]));

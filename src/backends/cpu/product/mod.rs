@@ -1,0 +1,152 @@
+//! Matrix products: one skeleton over a table of leaf functions per weight type and instruction set.
+//!
+//! A [`Core`] is what a weight type brings: a `direct` leaf for few activation rows, which reads the file's
+//! bytes once and streams them, and `pack` and `tile` leaves for many rows, which turn some weight rows into a
+//! panel in scratch and sweep all activation rows over it. An [`Acts`] is what the activation type brings; all
+//! weight types that meet it share it, so one packing serves mixed weights.
+//! Both paths make the same sums bit for bit; which one runs depends on the number of rows alone.
+
+mod entry;
+mod float;
+mod matmul;
+#[cfg(target_arch = "x86_64")]
+mod q8_avx2;
+#[cfg(target_arch = "x86_64")]
+mod q8_avx512;
+mod q8_plain;
+mod rows;
+mod run;
+#[cfg(test)]
+mod tests;
+
+pub use matmul::matmul;
+pub(super) use rows::{add_rows, product_rows};
+pub(super) use run::{Part, Pass, for_each, part_share, scratch_bytes, share_unit, supports};
+
+use crate::backends::Isa;
+use crate::quant::DType;
+
+/// Rows as a leaf finds them: row r at `ptr + r * row_bytes`, `n` elements each.
+#[derive(Clone, Copy)]
+pub(super) struct Rows {
+    /// First byte of the first row.
+    pub ptr: *const u8,
+    /// Bytes from row to row.
+    pub row_bytes: usize,
+    /// How many.
+    pub rows: usize,
+    /// Elements of a row.
+    pub n: usize,
+}
+
+impl Rows {
+    /// Rows `from..to` of these.
+    ///
+    /// # Safety
+    /// `from <= to <= self.rows`.
+    unsafe fn slice(&self, from: usize, to: usize) -> Rows {
+        // SAFETY: the caller's promise keeps the pointer inside the rows or one past them.
+        Rows { ptr: unsafe { self.ptr.add(from * self.row_bytes) }, rows: to - from, ..*self }
+    }
+}
+
+/// Where sums go: that of activation row t and weight row r to `ptr + t * stride + r`.
+#[derive(Clone, Copy)]
+pub(super) struct Sums {
+    /// Place of the first row's first sum.
+    pub ptr: *mut f32,
+    /// Elements from activation row to activation row.
+    pub stride: usize,
+}
+
+/// One tile: some weight rows against some activation rows, both packed, for a range of steps.
+struct Tile {
+    /// Packed weights at the first step.
+    w: *const u8,
+    /// Packed activations at the first step.
+    x: *const u8,
+    /// Steps to make.
+    steps: usize,
+    /// Place for unfinished sums between ranges of steps, 64-byte aligned.
+    acc: *mut f32,
+    /// Start at zero instead of `acc`.
+    first: bool,
+    /// Write finished sums to `out` instead of unfinished ones to `acc`.
+    last: bool,
+    /// Where finished sums go.
+    out: Sums,
+    /// Weight rows that exist.
+    rows: usize,
+}
+
+/// Sums of all weight rows against few activation rows: weights, activations, what `pack_direct` made, results.
+type DirectFn = unsafe fn(&Rows, &Rows, *const u8, Sums);
+/// Packs rows: source and destination.
+type PackFn = unsafe fn(&Rows, *mut u8);
+/// Makes one tile.
+type TileFn = unsafe fn(&Tile);
+
+/// An activation type on one instruction set.
+struct Acts {
+    /// Most rows for the direct path.
+    direct_max: usize,
+    /// Bytes that the direct path packs per row of n elements.
+    direct_bytes: fn(n: usize) -> usize,
+    /// Packs for the direct path.
+    pack_direct: PackFn,
+    /// Most rows of a tile.
+    tile_rows: usize,
+    /// Elements of a step.
+    step: usize,
+    /// Bytes of a step of `tile_rows` packed rows.
+    step_bytes: usize,
+    /// Packs up to `tile_rows` rows for tiles.
+    pack: PackFn,
+}
+
+/// A weight type on one instruction set.
+pub(super) struct Core {
+    /// The activations that meet it.
+    acts: &'static Acts,
+    /// The direct path.
+    direct: DirectFn,
+    /// Weight rows of a tile.
+    tile_rows: usize,
+    /// Bytes of a step of `tile_rows` packed weight rows.
+    step_bytes: usize,
+    /// Packs up to `tile_rows` weight rows.
+    pack: PackFn,
+    /// Most steps of one pass over a tile; more are cut, with unfinished sums kept in scratch.
+    max_steps: usize,
+    /// Bytes of a tile's unfinished sums; 0 if `max_steps` never cuts.
+    acc_bytes: usize,
+    /// Tiles for 1, 2, ... activation rows.
+    tiles: &'static [TileFn],
+}
+
+/// The leaves for a weight type, if it has any on this instruction set.
+pub(super) fn core(isa: Isa, weight: DType) -> Option<&'static Core> {
+    let all: &'static entry::Cores = match isa {
+        Isa::Scalar => &entry::SCALAR,
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => &entry::AVX2,
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => &entry::AVX512,
+        #[cfg(not(target_arch = "x86_64"))]
+        _ => return None,
+    };
+    all.iter().find(|(t, _)| *t == weight).map(|(_, c)| *c)
+}
+
+/// Asks for the line at `p`, which need not be readable, into the second level of the cache.
+#[inline(always)]
+fn prefetch(p: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a prefetch faults on no address, and every x86-64 has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
+}

@@ -1,0 +1,261 @@
+//! Leaves for Q8_0 weights against Q8_0 activations, AVX2.
+//!
+//! The direct path multiplies |w| by a carrying w's sign (`vpmaddubsw` on unsigned times signed bytes). It cannot
+//! saturate: |w| <= 128 and |a| <= 127, and two such products stay below 32513. Activations are made here, never
+//! -128 for finite input. Tiles use sign-extended 16-bit pairs (`vpmaddwd`), which are exact for any bytes.
+//! Lanes are weight rows, as in the AVX-512 leaves.
+
+use super::{Rows, Sums, Tile, prefetch};
+use std::arch::x86_64::*;
+
+/// Weight rows of a tile: two registers of 8.
+pub(super) const TILE_ROWS: usize = 16;
+/// Activation rows of a tile.
+pub(super) const TILE_ACTS: usize = 3;
+/// A block of 16 rows: 16 pairs of elements x 16 rows x 4 bytes, then 16 scales.
+pub(super) const W_STEP: usize = 16 * 64 + 64;
+/// A block of 3 activation rows: 16 pairs of elements x 3 rows x 4 bytes, then 3 scales.
+pub(super) const X_STEP: usize = 256;
+const X_SCALE: usize = 192;
+
+/// The scale of a block.
+///
+/// # Safety
+/// AVX2 with F16C is there and `block` has two readable bytes.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn scale(block: *const u8) -> f32 {
+    // SAFETY: the caller's promise.
+    let bits = unsafe { block.cast::<u16>().read_unaligned() };
+    _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits))))
+}
+
+/// The scales of a block of 8 rows.
+///
+/// # Safety
+/// AVX2 with F16C is there and every row has two readable bytes at `at`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn scales_8(row: &[*const u8; 8], at: usize) -> __m256 {
+    let mut bits = [0u16; 8];
+    for (bits, row) in bits.iter_mut().zip(row) {
+        // SAFETY: the caller's promise.
+        *bits = unsafe { row.add(at).cast::<u16>().read_unaligned() };
+    }
+    // SAFETY: the array is 16 bytes.
+    _mm256_cvtph_ps(unsafe { _mm_loadu_si128(bits.as_ptr().cast()) })
+}
+
+/// Sums of all weight rows against up to 3 activation rows.
+///
+/// # Safety
+/// AVX2 is there; `w` and `x` describe readable rows of Q8_0 blocks of one length, and `out` has room for every
+/// pair.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn direct(w: &Rows, x: &Rows, _: *const u8, out: Sums) {
+    // SAFETY: the caller's promise, passed on; NT is the number of activation rows.
+    unsafe {
+        match x.rows {
+            1 => direct_rows::<1>(w, x, out),
+            2 => direct_rows::<2>(w, x, out),
+            _ => direct_rows::<3>(w, x, out),
+        }
+    }
+}
+
+/// # Safety
+/// As [`direct`], with `NT` activation rows.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn direct_rows<const NT: usize>(w: &Rows, x: &Rows, out: Sums) {
+    let blocks = w.n / 32;
+    let ones = _mm256_set1_epi16(1);
+    let mut r0 = 0;
+    while r0 < w.rows {
+        // SAFETY: the caller's promise. Rows past the last one repeat it and are not stored; every block read
+        // lies in its row; prefetches may point anywhere.
+        unsafe {
+            let valid = (w.rows - r0).min(8);
+            let row: [*const u8; 8] =
+                std::array::from_fn(|r| w.ptr.add((r0 + r.min(valid - 1)) * w.row_bytes));
+            let ahead = 8 * w.row_bytes;
+            let mut acc = [_mm256_setzero_ps(); NT];
+            for b in 0..blocks {
+                let at = 34 * b;
+                if b % 2 == 0 {
+                    for r in row {
+                        prefetch(r.wrapping_add(at + ahead));
+                    }
+                }
+                let wd = scales_8(&row, at);
+                for (t, acc) in acc.iter_mut().enumerate() {
+                    let xb = x.ptr.add(t * x.row_bytes + at);
+                    let a = _mm256_loadu_si256(xb.add(2).cast());
+                    let mut p = [_mm256_setzero_si256(); 8];
+                    for (p, row) in p.iter_mut().zip(row) {
+                        let q = _mm256_loadu_si256(row.add(at + 2).cast());
+                        let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(a, q));
+                        *p = _mm256_madd_epi16(pairs, ones);
+                    }
+                    let d = _mm256_mul_ps(wd, _mm256_set1_ps(scale(xb)));
+                    *acc = _mm256_fmadd_ps(d, _mm256_cvtepi32_ps(sum_rows(p)), *acc);
+                }
+            }
+            for (t, acc) in acc.into_iter().enumerate() {
+                store(acc, out.ptr.add(t * out.stride + r0), valid);
+            }
+        }
+        r0 += 8;
+    }
+}
+
+/// Stores the first `valid` lanes.
+///
+/// # Safety
+/// AVX2 is there and `out` takes `valid <= 8` values.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn store(v: __m256, out: *mut f32, valid: usize) {
+    let mut all = [0f32; 8];
+    // SAFETY: the array is 32 bytes; the copy is the caller's promise.
+    unsafe {
+        _mm256_storeu_ps(all.as_mut_ptr(), v);
+        std::ptr::copy_nonoverlapping(all.as_ptr(), out, valid.min(8));
+    }
+}
+
+/// Sums of the 8 dwords of each register, as lanes in the order of the registers.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn sum_rows(p: [__m256i; 8]) -> __m256i {
+    let mut pairs = [_mm256_setzero_si256(); 4];
+    for i in 0..4 {
+        let (a, b) = (p[2 * i], p[2 * i + 1]);
+        pairs[i] = _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+    }
+    let mut fours = [_mm256_setzero_si256(); 2];
+    for i in 0..2 {
+        let (a, b) = (pairs[2 * i], pairs[2 * i + 1]);
+        fours[i] = _mm256_add_epi32(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
+    }
+    let [a, b] = fours;
+    _mm256_add_epi32(_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b))
+}
+
+/// Packs up to 16 weight rows for tiles.
+///
+/// # Safety
+/// AVX2 is there; `w` describes 1 to 16 readable rows of Q8_0 blocks; `out`, 64-byte aligned, takes `W_STEP`
+/// bytes per block.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn pack_weights(w: &Rows, out: *mut u8) {
+    for half in 0..w.rows.div_ceil(8) {
+        // SAFETY: the caller's promise. Rows past the last one repeat it; half h fills its half of every step.
+        unsafe {
+            let row: [*const u8; 8] =
+                std::array::from_fn(|r| w.ptr.add((half * 8 + r).min(w.rows - 1) * w.row_bytes));
+            for b in 0..w.n / 32 {
+                let step = out.add(b * W_STEP + half * 32);
+                for quarter in 0..2 {
+                    let mut q = [_mm_setzero_si128(); 8];
+                    for i in 0..8 {
+                        q[i] = _mm_loadu_si128(row[i].add(34 * b + 2 + 16 * quarter).cast());
+                    }
+                    for (k, pair) in transpose_8(q).into_iter().enumerate() {
+                        let place = step.add((quarter * 8 + k) * 64);
+                        _mm256_store_si256(place.cast(), _mm256_cvtepi8_epi16(pair));
+                    }
+                }
+                _mm256_store_ps(step.add(16 * 64).cast(), scales_8(&row, 34 * b));
+            }
+        }
+    }
+}
+
+/// An 8 x 8 transposition of 16-bit units: register k holds unit k of every row.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn transpose_8(q: [__m128i; 8]) -> [__m128i; 8] {
+    let mut two = [[_mm_setzero_si128(); 2]; 4];
+    for i in 0..4 {
+        let (a, b) = (q[2 * i], q[2 * i + 1]);
+        two[i] = [_mm_unpacklo_epi16(a, b), _mm_unpackhi_epi16(a, b)];
+    }
+    let mut out = [_mm_setzero_si128(); 8];
+    for h in 0..2 {
+        let (a, b, c, d) = (two[0][h], two[1][h], two[2][h], two[3][h]);
+        let (ab0, ab1) = (_mm_unpacklo_epi32(a, b), _mm_unpackhi_epi32(a, b));
+        let (cd0, cd1) = (_mm_unpacklo_epi32(c, d), _mm_unpackhi_epi32(c, d));
+        out[4 * h] = _mm_unpacklo_epi64(ab0, cd0);
+        out[4 * h + 1] = _mm_unpackhi_epi64(ab0, cd0);
+        out[4 * h + 2] = _mm_unpacklo_epi64(ab1, cd1);
+        out[4 * h + 3] = _mm_unpackhi_epi64(ab1, cd1);
+    }
+    out
+}
+
+/// Packs up to 3 activation rows for tiles.
+///
+/// # Safety
+/// AVX2 is there; `x` describes up to 3 readable rows of Q8_0 blocks; `out` takes `X_STEP` bytes per block.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn pack_acts(x: &Rows, out: *mut u8) {
+    for b in 0..x.n / 32 {
+        for t in 0..x.rows.min(TILE_ACTS) {
+            // SAFETY: the caller's promise; t is below 3, so every write lies in the step.
+            unsafe {
+                let block = x.ptr.add(t * x.row_bytes + 34 * b);
+                let step = out.add(b * X_STEP);
+                for k in 0..16 {
+                    let [lo, hi] = block.add(2 + 2 * k).cast::<[i8; 2]>().read();
+                    let place = step.add((k * TILE_ACTS + t) * 4).cast::<[i16; 2]>();
+                    place.write([i16::from(lo), i16::from(hi)]);
+                }
+                step.add(X_SCALE + 4 * t).cast::<f32>().write(scale(block));
+            }
+        }
+    }
+}
+
+/// A tile against `NT` activation rows.
+///
+/// # Safety
+/// AVX2 is there and the tile's pointers are good for its steps, packed by the functions above.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn tile<const NT: usize>(t: &Tile) {
+    debug_assert!(t.first && t.last, "sums of blocks are never cut");
+    let mut acc = [[_mm256_setzero_ps(); 2]; NT];
+    let (mut w, mut x) = (t.w, t.x);
+    for _ in 0..t.steps {
+        // SAFETY: the caller's promise: a step of weights and one of activations are readable here. The half of
+        // rows that are not there may hold anything; their sums are not stored.
+        unsafe {
+            let mut sum = [[_mm256_setzero_si256(); 2]; NT];
+            for k in 0..16 {
+                let q =
+                    [_mm256_load_si256(w.add(k * 64).cast()), _mm256_load_si256(w.add(k * 64 + 32).cast())];
+                for (n, sum) in sum.iter_mut().enumerate() {
+                    let a = _mm256_set1_epi32(x.add((k * TILE_ACTS + n) * 4).cast::<i32>().read());
+                    for (sum, q) in sum.iter_mut().zip(q) {
+                        *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(q, a));
+                    }
+                }
+            }
+            let wd = [_mm256_load_ps(w.add(16 * 64).cast()), _mm256_load_ps(w.add(16 * 64 + 32).cast())];
+            for (n, (acc, sum)) in acc.iter_mut().zip(sum).enumerate() {
+                let xd = _mm256_set1_ps(x.add(X_SCALE + 4 * n).cast::<f32>().read());
+                for ((acc, sum), wd) in acc.iter_mut().zip(sum).zip(wd) {
+                    *acc = _mm256_fmadd_ps(_mm256_mul_ps(wd, xd), _mm256_cvtepi32_ps(sum), *acc);
+                }
+            }
+            w = w.add(W_STEP);
+            x = x.add(X_STEP);
+        }
+    }
+    for (n, acc) in acc.into_iter().enumerate() {
+        for (h, acc) in acc.into_iter().enumerate() {
+            let valid = t.rows.saturating_sub(8 * h).min(8);
+            // SAFETY: the caller's promise; only rows that exist are stored.
+            unsafe { store(acc, t.out.ptr.wrapping_add(n * t.out.stride + 8 * h), valid) };
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! Leaves for Q8_0 weights against Q8_0 activations, AVX-512 with VNNI.
+//!
+//! `vpdpbusd` multiplies unsigned by signed bytes and does not saturate. Weights become unsigned by adding 128
+//! (flipping the top bit), so each block's sum starts at, or ends with, -128 times the sum of its activations:
+//! the exact integer, for every weight from -128 to 127.
+//! Lanes are weight rows: 16 rows finish a block with one conversion, one product of scales and one FMA.
+
+use super::{Rows, Sums, Tile, prefetch};
+use std::arch::x86_64::*;
+
+/// Weight rows of a tile: two registers of 16.
+pub(super) const TILE_ROWS: usize = 32;
+/// Activation rows of a tile.
+pub(super) const TILE_ACTS: usize = 6;
+/// A block of 32 rows: 8 groups of 4 elements x 32 rows x 4 bytes, then 32 scales.
+pub(super) const W_STEP: usize = 8 * 128 + 128;
+/// A block of 6 activation rows: 8 groups of 4 elements x 6 rows x 4 bytes, then 6 scales and 6 corrections.
+pub(super) const X_STEP: usize = 256;
+const X_SCALE: usize = 192;
+const X_FIX: usize = 216;
+
+/// Bytes that [`pack_direct`] makes per row: a scale and a correction per block.
+pub(super) fn direct_bytes(n: usize) -> usize {
+    (n / 32 * 8).next_multiple_of(64)
+}
+
+/// Scales and corrections of activation rows, `[row][block] (f32, i32)`.
+///
+/// # Safety
+/// AVX-512 with VNNI is there; `x` describes readable rows of Q8_0 blocks, `out` takes `direct_bytes` per row.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+pub(super) unsafe fn pack_direct(x: &Rows, out: *mut u8) {
+    let blocks = x.n / 32;
+    for t in 0..x.rows {
+        for b in 0..blocks {
+            // SAFETY: the caller's promise; block b of row t is 34 bytes, and its cell 8 bytes of `out`.
+            unsafe {
+                let block = x.ptr.add(t * x.row_bytes + 34 * b);
+                let cell = out.add(t * direct_bytes(x.n) + 8 * b);
+                cell.cast::<f32>().write(scale(block));
+                cell.add(4).cast::<i32>().write(-128 * sum_bytes(_mm256_loadu_si256(block.add(2).cast())));
+            }
+        }
+    }
+}
+
+/// The scale of a block.
+///
+/// # Safety
+/// AVX-512 with F16C is there and `block` has two readable bytes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+unsafe fn scale(block: *const u8) -> f32 {
+    // SAFETY: the caller's promise.
+    let bits = unsafe { block.cast::<u16>().read_unaligned() };
+    _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits))))
+}
+
+/// The sum of 32 signed bytes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+fn sum_bytes(v: __m256i) -> i32 {
+    let s = _mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(1), v);
+    let s = _mm_add_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256::<1>(s));
+    let s = _mm_add_epi32(s, _mm_shuffle_epi32::<0x4E>(s));
+    _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32::<0xB1>(s)))
+}
+
+/// Sums of all weight rows against up to 4 activation rows.
+///
+/// # Safety
+/// AVX-512 with VNNI is there; `w` and `x` describe readable rows of Q8_0 blocks of one length, `pack` is what
+/// [`pack_direct`] made of `x`, and `out` has room for every pair.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+pub(super) unsafe fn direct(w: &Rows, x: &Rows, pack: *const u8, out: Sums) {
+    // SAFETY: the caller's promise, passed on; NT is the number of activation rows.
+    unsafe {
+        match x.rows {
+            1 => direct_rows::<1>(w, x, pack, out),
+            2 => direct_rows::<2>(w, x, pack, out),
+            3 => direct_rows::<3>(w, x, pack, out),
+            _ => direct_rows::<4>(w, x, pack, out),
+        }
+    }
+}
+
+/// # Safety
+/// As [`direct`], with `NT` activation rows.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+unsafe fn direct_rows<const NT: usize>(w: &Rows, x: &Rows, pack: *const u8, out: Sums) {
+    let blocks = w.n / 32;
+    let flip = _mm512_set1_epi8(-128);
+    let mut r0 = 0;
+    while r0 < w.rows {
+        // SAFETY: the caller's promise. Rows past the last one repeat it and are not stored; every block read
+        // lies in its row; prefetches may point anywhere.
+        unsafe {
+            let valid = (w.rows - r0).min(16);
+            let row: [*const u8; 16] =
+                std::array::from_fn(|r| w.ptr.add((r0 + r.min(valid - 1)) * w.row_bytes));
+            let ahead = 16 * w.row_bytes;
+            let mut acc = [_mm512_setzero_ps(); NT];
+            for b in 0..blocks {
+                let at = 34 * b;
+                if b % 2 == 0 {
+                    for r in row {
+                        prefetch(r.wrapping_add(at + ahead));
+                    }
+                }
+                let q = load_16(&row, at);
+                let wd = scales_16(&row, at);
+                for (t, acc) in acc.iter_mut().enumerate() {
+                    let xb = x.ptr.add(t * x.row_bytes + at);
+                    let cell = pack.add(t * direct_bytes(x.n) + 8 * b);
+                    let a = _mm512_broadcast_i64x4(_mm256_loadu_si256(xb.add(2).cast()));
+                    let mut p = [_mm512_setzero_si512(); 8];
+                    for (p, q) in p.iter_mut().zip(q) {
+                        *p = _mm512_dpbusd_epi32(*p, _mm512_xor_si512(q, flip), a);
+                    }
+                    let fix = _mm512_set1_epi32(cell.add(4).cast::<i32>().read());
+                    let sums = _mm512_cvtepi32_ps(_mm512_add_epi32(sum_rows(p), fix));
+                    let d = _mm512_mul_ps(wd, _mm512_set1_ps(cell.cast::<f32>().read()));
+                    *acc = _mm512_fmadd_ps(d, sums, *acc);
+                }
+            }
+            let mask = 0xffffu16 >> (16 - valid);
+            for (t, acc) in acc.into_iter().enumerate() {
+                _mm512_mask_storeu_ps(out.ptr.add(t * out.stride + r0), mask, acc);
+            }
+        }
+        r0 += 16;
+    }
+}
+
+/// The 32 quants of a block of 16 rows, two rows to a register: (0,4) (1,5) (2,6) (3,7) (8,12) ... (11,15).
+///
+/// # Safety
+/// AVX-512 is there and every row has 34 readable bytes at `at`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+unsafe fn load_16(row: &[*const u8; 16], at: usize) -> [__m512i; 8] {
+    let mut q = [_mm512_setzero_si512(); 8];
+    for (i, q) in q.iter_mut().enumerate() {
+        let first = if i < 4 { i } else { i + 4 };
+        // SAFETY: the caller's promise; first + 4 is at most 15.
+        unsafe {
+            let a = _mm256_loadu_si256(row[first].add(at + 2).cast());
+            let b = _mm256_loadu_si256(row[first + 4].add(at + 2).cast());
+            *q = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(a), b);
+        }
+    }
+    q
+}
+
+/// The scales of a block of 16 rows.
+///
+/// # Safety
+/// AVX-512 is there and every row has two readable bytes at `at`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+unsafe fn scales_16(row: &[*const u8; 16], at: usize) -> __m512 {
+    let mut bits = [0u16; 16];
+    for (bits, row) in bits.iter_mut().zip(row) {
+        // SAFETY: the caller's promise.
+        *bits = unsafe { row.add(at).cast::<u16>().read_unaligned() };
+    }
+    // SAFETY: the array is 32 bytes.
+    _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(bits.as_ptr().cast()) })
+}
+
+/// Sums of the 8 dwords of each row, in the arrangement of [`load_16`], as lanes in the order of the rows.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+fn sum_rows(p: [__m512i; 8]) -> __m512i {
+    let mut pairs = [_mm512_setzero_si512(); 4];
+    for i in 0..4 {
+        let (a, b) = (p[2 * i], p[2 * i + 1]);
+        pairs[i] = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    }
+    let mut fours = [_mm512_setzero_si512(); 2];
+    for i in 0..2 {
+        let (a, b) = (pairs[2 * i], pairs[2 * i + 1]);
+        fours[i] = _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+    }
+    let [a, b] = fours;
+    _mm512_add_epi32(_mm512_shuffle_i32x4::<0x88>(a, b), _mm512_shuffle_i32x4::<0xDD>(a, b))
+}
+
+/// Packs up to 32 weight rows for tiles.
+///
+/// # Safety
+/// AVX-512 is there; `w` describes 1 to 32 readable rows of Q8_0 blocks; `out`, 64-byte aligned, takes `W_STEP`
+/// bytes per block.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+pub(super) unsafe fn pack_weights(w: &Rows, out: *mut u8) {
+    let flip = _mm512_set1_epi8(-128);
+    for half in 0..w.rows.div_ceil(16) {
+        // SAFETY: the caller's promise. Rows past the last one repeat it; half h fills its half of every step.
+        unsafe {
+            let row: [*const u8; 16] =
+                std::array::from_fn(|r| w.ptr.add((half * 16 + r).min(w.rows - 1) * w.row_bytes));
+            for b in 0..w.n / 32 {
+                let step = out.add(b * W_STEP + half * 64);
+                let q = transpose_16(load_16(&row, 34 * b));
+                for (k, q) in q.into_iter().enumerate() {
+                    _mm512_store_si512(step.add(k * 128).cast(), _mm512_xor_si512(q, flip));
+                }
+                _mm512_store_ps(step.add(8 * 128).cast(), scales_16(&row, 34 * b));
+            }
+        }
+    }
+}
+
+/// From the arrangement of [`load_16`] to one register per group of 4 elements, lanes in the order of the rows.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+fn transpose_16(p: [__m512i; 8]) -> [__m512i; 8] {
+    // Per four registers: dword j of the four rows in each 128-bit part, j = 0, 1, 2, 3.
+    let mut four = [[_mm512_setzero_si512(); 4]; 2];
+    for i in 0..2 {
+        let [a, b, c, d] = [p[4 * i], p[4 * i + 1], p[4 * i + 2], p[4 * i + 3]];
+        let (ab0, ab1) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+        let (cd0, cd1) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+        four[i] = [
+            _mm512_unpacklo_epi64(ab0, cd0),
+            _mm512_unpackhi_epi64(ab0, cd0),
+            _mm512_unpacklo_epi64(ab1, cd1),
+            _mm512_unpackhi_epi64(ab1, cd1),
+        ];
+    }
+    let mut out = [_mm512_setzero_si512(); 8];
+    for j in 0..4 {
+        out[j] = _mm512_shuffle_i32x4::<0x88>(four[0][j], four[1][j]);
+        out[j + 4] = _mm512_shuffle_i32x4::<0xDD>(four[0][j], four[1][j]);
+    }
+    out
+}
+
+/// Packs up to 6 activation rows for tiles.
+///
+/// # Safety
+/// AVX-512 with VNNI is there; `x` describes up to 6 readable rows of Q8_0 blocks; `out` takes `X_STEP` bytes
+/// per block.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+pub(super) unsafe fn pack_acts(x: &Rows, out: *mut u8) {
+    for b in 0..x.n / 32 {
+        for t in 0..x.rows.min(TILE_ACTS) {
+            // SAFETY: the caller's promise; t is below 6, so every write lies in the step.
+            unsafe {
+                let block = x.ptr.add(t * x.row_bytes + 34 * b);
+                let step = out.add(b * X_STEP);
+                for k in 0..8 {
+                    let quad = block.add(2 + 4 * k).cast::<u32>().read_unaligned();
+                    step.add((k * TILE_ACTS + t) * 4).cast::<u32>().write(quad);
+                }
+                step.add(X_SCALE + 4 * t).cast::<f32>().write(scale(block));
+                let sum = sum_bytes(_mm256_loadu_si256(block.add(2).cast()));
+                step.add(X_FIX + 4 * t).cast::<i32>().write(-128 * sum);
+            }
+        }
+    }
+}
+
+/// A tile against `NT` activation rows.
+///
+/// # Safety
+/// AVX-512 with VNNI is there and the tile's pointers are good for its steps, packed by the functions above.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+pub(super) unsafe fn tile<const NT: usize>(t: &Tile) {
+    // SAFETY: the caller's promise, passed on.
+    unsafe {
+        if t.rows > 16 {
+            tile_halves::<NT, 2>(t);
+        } else {
+            tile_halves::<NT, 1>(t);
+        }
+    }
+}
+
+/// # Safety
+/// As [`tile`]; `H` halves of 16 rows are packed.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+unsafe fn tile_halves<const NT: usize, const H: usize>(t: &Tile) {
+    debug_assert!(t.first && t.last, "sums of blocks are never cut");
+    let mut acc = [[_mm512_setzero_ps(); H]; NT];
+    let (mut w, mut x) = (t.w, t.x);
+    for _ in 0..t.steps {
+        // SAFETY: the caller's promise: a step of weights and one of activations are readable here.
+        unsafe {
+            let mut sum = [[_mm512_setzero_si512(); H]; NT];
+            for (n, sum) in sum.iter_mut().enumerate() {
+                *sum = [_mm512_set1_epi32(x.add(X_FIX + 4 * n).cast::<i32>().read()); H];
+            }
+            for k in 0..8 {
+                let mut q = [_mm512_setzero_si512(); H];
+                for (h, q) in q.iter_mut().enumerate() {
+                    *q = _mm512_load_si512(w.add(k * 128 + h * 64).cast());
+                }
+                for (n, sum) in sum.iter_mut().enumerate() {
+                    let a = _mm512_set1_epi32(x.add((k * TILE_ACTS + n) * 4).cast::<i32>().read());
+                    for (sum, q) in sum.iter_mut().zip(q) {
+                        *sum = _mm512_dpbusd_epi32(*sum, q, a);
+                    }
+                }
+            }
+            let mut wd = [_mm512_setzero_ps(); H];
+            for (h, wd) in wd.iter_mut().enumerate() {
+                *wd = _mm512_load_ps(w.add(8 * 128 + h * 64).cast());
+            }
+            for (n, (acc, sum)) in acc.iter_mut().zip(sum).enumerate() {
+                let xd = _mm512_set1_ps(x.add(X_SCALE + 4 * n).cast::<f32>().read());
+                for ((acc, sum), wd) in acc.iter_mut().zip(sum).zip(wd) {
+                    *acc = _mm512_fmadd_ps(_mm512_mul_ps(wd, xd), _mm512_cvtepi32_ps(sum), *acc);
+                }
+            }
+            w = w.add(W_STEP);
+            x = x.add(X_STEP);
+        }
+    }
+    for (n, acc) in acc.into_iter().enumerate() {
+        for (h, acc) in acc.into_iter().enumerate() {
+            let valid = t.rows.saturating_sub(16 * h).min(16);
+            let mask = (0xffffu32 >> (16 - valid)) as u16;
+            // SAFETY: the caller's promise; only rows that exist are stored.
+            unsafe { _mm512_mask_storeu_ps(t.out.ptr.add(n * t.out.stride + 16 * h), mask, acc) };
+        }
+    }
+}
