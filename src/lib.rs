@@ -13,3 +13,8 @@ pub mod quant;
 pub mod text;
 
 pub use error::{Class, Error, Problem, Result};
+
+/// CONTRIBUTING.md's recipes, compiled and run as doc-tests.
+#[cfg(doctest)]
+#[doc = include_str!("../CONTRIBUTING.md")]
+pub struct Contributing;
