@@ -1,0 +1,329 @@
+//! Hostile model files: each case damages one field of a valid file and must give its code, never a panic.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{
+    ALIGN, ARRAY, BOOL, EMBD, I32, Model, STR, T_Q4_K, U8, U32, U64, VOCAB, array, str_bytes, wanted,
+};
+use quipu::Result;
+use quipu::loader::weights::{Want, check_tensors, demand};
+use quipu::loader::{Gguf, ParseOptions};
+use quipu::models::hparams::{Hparams, check_arch};
+use quipu::quant::DType;
+
+/// Number in the study, what is done, the code it must give, and how.
+type Case = (u32, &'static str, &'static str, fn(&mut Model));
+
+const NAME: &str = "general.name";
+const T1: &str = "token_embd.weight";
+const T2: &str = "blk.0.attn_norm.weight";
+const LAST: &str = "output.weight";
+
+/// Damage to the container: cases 1 to 65.
+const CONTAINER: &[Case] = &[
+    (1, "empty file", "Truncated", |m| m.cut = Some(0)),
+    (2, "three bytes", "Truncated", |m| m.cut = Some(3)),
+    (3, "magic GGML", "BadMagic", |m| m.magic = b"GGML".to_vec()),
+    (3, "magic ggjt", "BadMagic", |m| m.magic = b"ggjt".to_vec()),
+    (4, "magic FUGG", "BadMagic", |m| m.magic = b"FUGG".to_vec()),
+    (5, "version 0", "BadVersion", |m| m.version = 0),
+    (6, "version 1", "UnsupportedVersion", |m| m.version = 1),
+    (7, "version 4", "UnsupportedVersion", |m| m.version = 4),
+    (8, "version bytes swapped", "BigEndian", |m| m.version = 3u32.swap_bytes()),
+    (9, "n_tensors 2^63", "CountTooLarge", |m| m.n_tensors = Some(1 << 63)),
+    (10, "n_tensors 2^64-1", "CountTooLarge", |m| m.n_tensors = Some(u64::MAX)),
+    (11, "n_kv 2^61", "CountTooLarge", |m| m.n_kv = Some(1 << 61)),
+    (12, "n_kv 500 000 000 in 24 bytes", "CountExceedsFile", |m| {
+        (m.n_kv, m.cut) = (Some(500_000_000), Some(24))
+    }),
+    (13, "cut after the counts", "Truncated", |m| m.cut = Some(24)),
+    (14, "a zip archive", "BadMagic", |m| {
+        m.instead = Some(b"PK\x03\x04\x14\0\0\0\0\0 archive/data.pkl".to_vec())
+    }),
+    (14, "safetensors", "BadMagic", |m| {
+        m.instead = Some(b"\x30\0\0\0\0\0\0\0{\"__metadata__\":{}}".to_vec())
+    }),
+    (14, "an HTML page", "BadMagic", |m| m.instead = Some(b"<!doctype html><title>404</title>".to_vec())),
+    (15, "key length 2^64-1", "LengthExceedsFile", |m| m.key(NAME).key_len = Some(u64::MAX)),
+    (16, "key one byte longer than the file", "LengthExceedsFile", |m| {
+        let here = m.header().0.len() as u64;
+        // A last entry whose key takes what is left, and one byte more.
+        m.add(b"", U8, vec![0]);
+        m.tensors.clear();
+        let left = m.build().len() as u64
+            - Model { kv: m.kv[..m.kv.len() - 1].to_vec(), ..m.clone() }.header().0.len() as u64;
+        assert!(left < here);
+        m.kv.last_mut().unwrap().key_len = Some(left - 8 + 1);
+    }),
+    (17, "empty key", "EmptyKey", |m| m.key(NAME).key.clear()),
+    (18, "key of 65 537 bytes", "KeyTooLong", |m| m.key(NAME).key = vec![b'k'; 65537]),
+    (19, "key with invalid UTF-8", "KeyNotUtf8", |m| m.key(NAME).key = b"general.\xff".to_vec()),
+    (20, "key with NUL", "BadKeyChar", |m| m.key(NAME).key = b"general.\0name".to_vec()),
+    (20, "key with a newline", "BadKeyChar", |m| m.key(NAME).key = b"general.\nname".to_vec()),
+    (20, "key with ESC", "BadKeyChar", |m| m.key(NAME).key = b"general.\x1b[2Jname".to_vec()),
+    (21, "the same key twice", "DuplicateKey", |m| m.add(NAME.as_bytes(), STR, str_bytes(b"again"))),
+    (22, "value type 13", "BadValueType", |m| m.key(NAME).ty = 13),
+    (23, "value type 2^32-1", "BadValueType", |m| m.key(NAME).ty = u32::MAX),
+    (24, "string length 2^40", "LengthExceedsFile", |m| {
+        m.key(NAME).value = (1u64 << 40).to_le_bytes().to_vec()
+    }),
+    (25, "string length that wraps", "LengthExceedsFile", |m| {
+        m.key(NAME).value = (u64::MAX - 64).to_le_bytes().to_vec()
+    }),
+    (26, "bool of 7", "BadBool", |m| m.add(b"x.flag", BOOL, vec![7])),
+    (26, "bool of 7 in an array", "BadBool", |m| m.add(b"x.flags", ARRAY, array(BOOL, 3, &[0, 1, 7]))),
+    (27, "array of arrays", "NestedArray", |m| m.add(b"x.a", ARRAY, array(ARRAY, 1, &array(U8, 1, &[0])))),
+    (28, "array nested 100 000 levels", "NestedArray", |m| {
+        m.add(b"x.a", ARRAY, array(ARRAY, 1, &[]).repeat(100_000))
+    }),
+    (29, "u8 array of 2^62", "CountExceedsFile", |m| m.add(b"x.a", ARRAY, array(U8, 1 << 62, &[]))),
+    (30, "u64 array of 2^61", "CountExceedsFile", |m| m.add(b"x.a", ARRAY, array(U64, 1 << 61, &[]))),
+    (31, "string array of 2^33", "CountExceedsFile", |m| m.add(b"x.a", ARRAY, array(STR, 1 << 33, &[]))),
+    (32, "last string of an array overruns", "Truncated", |m| {
+        let mut strings = str_bytes(b"ok");
+        strings.extend((1u64 << 20).to_le_bytes());
+        m.add(b"x.a", ARRAY, array(STR, 2, &strings));
+    }),
+    (33, "alignment 0", "BadAlignment", |m| m.set_u32("general.alignment", 0)),
+    (34, "alignment 3", "BadAlignment", |m| m.set_u32("general.alignment", 3)),
+    (35, "alignment 2^31", "BadAlignment", |m| m.set_u32("general.alignment", 1 << 31)),
+    (36, "alignment as u64", "WrongType", |m| {
+        (m.key("general.alignment").ty, m.key("general.alignment").value) =
+            (U64, 32u64.to_le_bytes().to_vec());
+    }),
+    (36, "alignment as i32", "WrongType", |m| m.key("general.alignment").ty = I32),
+    (37, "no architecture", "MissingKey", |m| {
+        m.key("general.architecture").key = b"general.architectura".to_vec()
+    }),
+    (38, "architecture ../../x", "UnsupportedArch", |m| {
+        m.key("general.architecture").value = str_bytes(b"../../x")
+    }),
+    (38, "unknown architecture", "UnsupportedArch", |m| {
+        m.key("general.architecture").value = str_bytes(b"\x1b]0;x\x07")
+    }),
+    (39, "architecture as u32", "WrongType", |m| {
+        (m.key("general.architecture").ty, m.key("general.architecture").value) = (U32, vec![1, 0, 0, 0]);
+    }),
+    (40, "name length 2^64-1", "LengthExceedsFile", |m| m.tensor(T1).name_len = Some(u64::MAX)),
+    (41, "name of 64 bytes", "NameTooLong", |m| m.tensor(T1).name = vec![b'n'; 64]),
+    (42, "empty name", "EmptyName", |m| m.tensor(T1).name.clear()),
+    (43, "duplicate name", "DuplicateTensor", |m| m.tensor("blk.1.attn_norm.weight").name = T2.into()),
+    (44, "no dimensions", "BadRank", |m| m.tensor(T1).n_dims = Some(0)),
+    (45, "5 dimensions", "BadRank", |m| m.tensor(T1).n_dims = Some(5)),
+    (46, "2^32-1 dimensions", "BadRank", |m| m.tensor(T1).n_dims = Some(u32::MAX)),
+    (47, "dimension 0 is 0", "ZeroDim", |m| m.tensor(T1).dims[0] = 0),
+    (48, "dimension 1 is 0", "ZeroDim", |m| m.tensor(T1).dims[1] = 0),
+    (49, "dimension of 2^63", "DimTooLarge", |m| m.tensor(T1).dims[0] = 1 << 63),
+    (50, "2^32 x 2^32", "ElementOverflow", |m| m.tensor(T1).dims = vec![1 << 32, 1 << 32]),
+    (51, "2^40 x 2^40 x 1 x 1", "ElementOverflow", |m| m.tensor(T1).dims = vec![1 << 40, 1 << 40, 1, 1]),
+    (52, "F32 whose padding wraps", "SizeOverflow", |m| {
+        m.tensor(T2).dims = vec![4, (1 << 30) - 1, (1 << 30) + 1]
+    }),
+    (53, "token_embd of 2^42+1 rows", "OutOfFile", |m| m.tensor(T1).dims[1] = (1 << 42) + 1),
+    (54, "type -1", "BadTensorType", |m| m.tensor(T1).ty = u32::MAX),
+    (55, "removed type 4", "BadTensorType", |m| m.tensor(T1).ty = 4),
+    (55, "removed type 5", "BadTensorType", |m| m.tensor(T1).ty = 5),
+    (55, "removed type 31", "BadTensorType", |m| m.tensor(T1).ty = 31),
+    (55, "removed type 32", "BadTensorType", |m| m.tensor(T1).ty = 32),
+    (55, "removed type 33", "BadTensorType", |m| m.tensor(T1).ty = 33),
+    (55, "removed type 36", "BadTensorType", |m| m.tensor(T1).ty = 36),
+    (55, "removed type 37", "BadTensorType", |m| m.tensor(T1).ty = 37),
+    (55, "removed type 38", "BadTensorType", |m| m.tensor(T1).ty = 38),
+    (56, "type 10 000", "BadTensorType", |m| m.tensor(T1).ty = 10_000),
+    (57, "Q4_K rows of 100", "NotBlockMultiple", |m| (m.tensor(T1).ty, m.tensor(T1).dims[0]) = (T_Q4_K, 100)),
+    (58, "offset 1", "MisalignedOffset", |m| m.tensor(T1).offset = Some(1)),
+    (59, "two tensors at one offset", "Overlap", |m| m.tensor(T2).offset = Some(0)),
+    (60, "a tensor inside another", "Overlap", |m| m.tensor(T2).offset = Some(ALIGN as u64)),
+    (61, "offset 2^64-32", "OutOfFile", |m| m.tensor(T2).offset = Some(u64::MAX - 31)),
+    (62, "one byte missing at the end", "OutOfFile", |m| {
+        // Padding behind the last tensor may be missing; its last byte may not.
+        let n = m.tensor(LAST).data.len();
+        m.drop_tail = n.next_multiple_of(ALIGN) - n + 1;
+    }),
+    (63, "cut inside the padding before the data", "OutOfFile", |m| {
+        // One byte past the table; the base's table does not end on a multiple of the alignment.
+        let (table, padded) = m.header();
+        assert!(table.len() + 1 < padded);
+        m.cut = Some(table.len() + 1);
+    }),
+    (64, "a hole of 64 KiB", "UnexpectedGap", |m| m.hole = (1, 64 << 10)),
+    (65, "sizes that add up past u64", "SizeOverflow", |m| {
+        for t in [T1, T2, LAST] {
+            (m.tensor(t).ty, m.tensor(t).dims) = (0, vec![1 << 60, 1, 1]);
+        }
+        // Each is below 2^63 bytes; five of them are not below 2^64.
+        for t in ["blk.0.ffn_up.weight", "blk.1.ffn_up.weight"] {
+            (m.tensor(t).ty, m.tensor(t).dims) = (0, vec![1 << 60]);
+        }
+    }),
+];
+
+const HEADS: &str = "llama.attention.head_count";
+const HEADS_KV: &str = "llama.attention.head_count_kv";
+
+/// Damage to what the container holds: hyper-parameters and weights, from case 66 on.
+const MODEL: &[Case] = &[
+    (66, "no blocks", "OutOfRange", |m| m.set_u32("llama.block_count", 0)),
+    (66, "513 blocks", "OutOfRange", |m| m.set_u32("llama.block_count", 513)),
+    (66, "2^32-1 blocks", "OutOfRange", |m| m.set_u32("llama.block_count", u32::MAX)),
+    (67, "no heads", "OutOfRange", |m| m.set_u32(HEADS, 0)),
+    (68, "no kv heads", "OutOfRange", |m| m.set_u32(HEADS_KV, 0)),
+    (68, "3 kv heads for 4", "OutOfRange", |m| m.set_u32(HEADS_KV, 3)),
+    (69, "65 over 4 heads", "Inconsistent", |m| m.set_u32("llama.embedding_length", 65)),
+    (70, "odd rotary dimensions", "OutOfRange", |m| m.set_u32("llama.rope.dimension_count", 15)),
+    (70, "rotary dimensions past the head", "OutOfRange", |m| m.set_u32("llama.rope.dimension_count", 18)),
+    (71, "rope base 0", "OutOfRange", |m| m.set_f32("llama.rope.freq_base", 0.0)),
+    (71, "rope base negative", "OutOfRange", |m| m.set_f32("llama.rope.freq_base", -1.0)),
+    (71, "rope base NaN", "OutOfRange", |m| m.set_f32("llama.rope.freq_base", f32::NAN)),
+    (72, "epsilon NaN", "OutOfRange", |m| m.set_f32("llama.attention.layer_norm_rms_epsilon", f32::NAN)),
+    (72, "epsilon negative", "OutOfRange", |m| m.set_f32("llama.attention.layer_norm_rms_epsilon", -1e-5)),
+    (74, "one head count for two blocks", "ArrayLength", |m| {
+        (m.key(HEADS).ty, m.key(HEADS).value) = (ARRAY, array(U32, 1, &4u32.to_le_bytes()));
+    }),
+    (74, "head counts that differ", "Unsupported", |m| {
+        (m.key(HEADS).ty, m.key(HEADS).value) = (ARRAY, array(U32, 2, &[4, 0, 0, 0, 2, 0, 0, 0]));
+    }),
+    (75, "3 of 2 experts", "OutOfRange", |m| {
+        m.add(b"llama.expert_count", U32, vec![2, 0, 0, 0]);
+        m.add(b"llama.expert_used_count", U32, vec![3, 0, 0, 0]);
+    }),
+    (75, "0 of 2 experts", "OutOfRange", |m| m.add(b"llama.expert_count", U32, vec![2, 0, 0, 0])),
+    (76, "a weight is absent", "MissingTensor", |m| {
+        m.tensor("blk.1.attn_q.weight").name = b"blk.1.attn_x.weight".to_vec()
+    }),
+    (77, "a weight is transposed", "ShapeMismatch", |m| m.tensor("blk.0.attn_k.weight").dims.reverse()),
+    (78, "a norm of a block type", "TypeNotAllowed", |m| {
+        let t = m.tensor(T2);
+        (t.ty, t.data) = (common::T_Q8_0, vec![0; 68]);
+    }),
+];
+
+/// Everything that is checked before a model computes.
+fn load(bytes: &[u8]) -> Result<Gguf> {
+    let g = Gguf::parse(bytes.into(), &ParseOptions::default())?;
+    check_arch(&g, &["llama", "qwen2", "phi3"])?;
+    Hparams::read(&g)?;
+    let wants: Vec<Want> = wanted()
+        .iter()
+        .map(|(name, dims, vector)| {
+            let want = Want::new(name, dims);
+            if *vector { want.only(&[DType::F32]) } else { want }
+        })
+        .collect();
+    demand(&g, &wants)?;
+    Ok(g)
+}
+
+fn damaged(case: &Case) -> Vec<u8> {
+    let mut m = Model::base();
+    (case.3)(&mut m);
+    m.build()
+}
+
+#[test]
+fn the_base_file_is_sound() {
+    let g = load(&Model::base().build()).unwrap();
+    assert!(check_tensors(&g, g.tensors()).is_ok());
+    let h = Hparams::read(&g).unwrap();
+    assert_eq!((h.n_embd, h.n_vocab, h.head_dim_k), (EMBD as u32, VOCAB as u32, 16));
+    assert_eq!(Model::base().version, g.version());
+    let v2 = Model { version: 2, ..Model::base() };
+    assert_eq!(load(&v2.build()).unwrap().version(), 2);
+}
+
+#[test]
+fn every_case_gives_its_code_and_offset() {
+    let mut wrong = Vec::new();
+    for case in CONTAINER.iter().chain(MODEL) {
+        let (number, what, code, _) = case;
+        match load(&damaged(case)) {
+            Ok(_) => wrong.push(format!("{number} {what}: loads")),
+            Err(e) if e.code() != *code => wrong.push(format!("{number} {what}: {e}, not {code}")),
+            // What is absent has no place; every other problem has one.
+            Err(e) if e.problems()[0].offset.is_none() && !code.starts_with("Missing") && *number != 75 => {
+                wrong.push(format!("{number} {what}: no offset in {e}"));
+            }
+            Err(e) => {
+                let line = e.to_string();
+                assert!(!line.chars().any(|c| c.is_control() && c != '\n'), "{line:?}");
+                assert_eq!(e.class().exit_code(), 3, "{line}");
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let numbers: Vec<u32> = CONTAINER.iter().map(|c| c.0).collect();
+    assert!((1..=65).all(|n| numbers.contains(&n)), "a case is missing");
+}
+
+#[test]
+fn errors_say_what_and_where() {
+    let line = |number: u32| {
+        let case = CONTAINER.iter().find(|c| c.0 == number).unwrap();
+        load(&damaged(case)).unwrap_err().problems()[0].to_string()
+    };
+    assert!(line(1).contains("at byte 0"), "{}", line(1));
+    assert!(line(3).contains("legacy"), "{}", line(3));
+    assert!(line(32).contains("key x.a, element 1"), "{}", line(32));
+    assert!(line(38).contains("\"../../x\""), "{}", line(38));
+    assert!(line(59).contains("behind tensor token_embd.weight"), "{}", line(59));
+    assert!(line(62).contains("incomplete"), "{}", line(62));
+}
+
+#[test]
+fn weights_that_are_no_numbers_load_and_are_found_when_asked() {
+    let mut m = Model::base();
+    m.tensor(T2).data = f32::NAN.to_le_bytes().repeat(EMBD as usize);
+    // An infinite scale in one block.
+    m.tensor("blk.1.ffn_up.weight").data[34..36].copy_from_slice(&0x7c00u16.to_le_bytes());
+    let g = load(&m.build()).unwrap();
+    let e = check_tensors(&g, g.tensors()).unwrap_err();
+    assert_eq!(e.problems().len(), 2, "{e}");
+    assert!(e.problems().iter().all(|p| p.code == "NonFiniteTensor" && p.offset.is_some()));
+}
+
+#[test]
+fn every_prefix_of_the_header_is_an_error() {
+    let whole = Model::base().build();
+    let (table, padded) = Model::base().header();
+    let header = ParseOptions { header_only: true, ..ParseOptions::default() };
+    for n in 0..=padded {
+        assert!(load(&whole[..n]).is_err(), "{n} bytes");
+        let ok = Gguf::parse(whole[..n].into(), &header).is_ok();
+        assert_eq!(ok, n >= table.len(), "{n} bytes, header only");
+    }
+}
+
+#[test]
+fn every_bit_flip_of_the_header_loads_or_errs() {
+    let mut bytes = Model::base().build();
+    let (table, _) = Model::base().header();
+    let mut errors = 0;
+    for i in 0..table.len() {
+        for bit in 0..8 {
+            bytes[i] ^= 1 << bit;
+            errors += usize::from(load(&bytes).is_err());
+            bytes[i] ^= 1 << bit;
+        }
+    }
+    assert!(errors > table.len(), "{errors} of {} flips were noticed", table.len() * 8);
+    assert!(load(&bytes).is_ok());
+}
+
+#[test]
+fn extreme_numbers_anywhere_load_or_err() {
+    let bytes = Model::base().build();
+    let (table, _) = Model::base().header();
+    let mut errors = 0;
+    for at in 0..table.len() - 8 {
+        for value in [0u64, 1, 1 << 31, u64::from(u32::MAX), 1 << 63, u64::MAX] {
+            let mut damaged = bytes.clone();
+            damaged[at..at + 8].copy_from_slice(&value.to_le_bytes());
+            errors += usize::from(load(&damaged).is_err());
+            damaged[at..at + 8].copy_from_slice(&bytes[at..at + 8]);
+            damaged[at..at + 4].copy_from_slice(&(value as u32).to_le_bytes());
+            errors += usize::from(load(&damaged).is_err());
+        }
+    }
+    assert!(errors > table.len());
+}
