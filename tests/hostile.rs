@@ -327,3 +327,49 @@ fn extreme_numbers_anywhere_load_or_err() {
     }
     assert!(errors > table.len());
 }
+
+/// Memory beside the file that a refusal may take.
+const REFUSAL_BYTES: u64 = 64 << 20;
+
+/// Runs a command on every damaged file: exit 3, the code and offset on stderr, quick, small, no panic.
+fn refuses<'a>(cases: impl Iterator<Item = &'a Case>, verb: &str, arguments: fn(&str) -> Vec<String>) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut wrong = Vec::new();
+    for (i, case) in cases.enumerate() {
+        let (number, what, code, _) = case;
+        let path = dir.path().join(format!("{i}.gguf"));
+        let bytes = damaged(case);
+        std::fs::write(&path, &bytes).unwrap();
+        let arguments = arguments(path.to_str().unwrap());
+        let got = common::process::quipu(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        let first = got.stderr.lines().find(|l| l.contains('[')).unwrap_or_default();
+        let mut no =
+            |why: String| wrong.push(format!("{number} {what}, {verb}: {why}: {}", got.stderr.trim_end()));
+        if got.code != Some(3) {
+            no(format!("exit {:?}", got.code));
+        }
+        if !first.contains(&format!("[{code}]")) {
+            no(format!("no {code} first"));
+        }
+        if !first.contains("at byte") && !code.starts_with("Missing") && *number != 75 {
+            no("no offset".into());
+        }
+        if got.stderr.contains("panicked") || got.stderr.chars().any(|c| c.is_control() && c != '\n') {
+            no("a panic or a control character".into());
+        }
+        if got.wall > std::time::Duration::from_secs(1) {
+            no(format!("took {:?}", got.wall));
+        }
+        if got.peak_bytes.is_some_and(|p| p > REFUSAL_BYTES + bytes.len() as u64) {
+            no(format!("took {:?} bytes", got.peak_bytes));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn inspect_refuses_every_case() {
+    // What an architecture wants is not asked yet: 38 and 76 to 78 are refused by loading only.
+    let cases = CONTAINER.iter().chain(MODEL).filter(|c| c.0 != 38 && c.0 < 76);
+    refuses(cases, "inspect", |file| vec!["inspect".into(), file.into()]);
+}

@@ -1,7 +1,7 @@
 //! Reads real files where they are at hand (skipped visibly where they are not), and files made by the writer.
 #![allow(clippy::unwrap_used)]
 
-use quipu::loader::{Gguf, LoadMode, ParseOptions, Value};
+use quipu::loader::{Bytes, Gguf, LoadMode, ParseOptions, Value};
 use std::io::Write as _;
 use std::path::PathBuf;
 
@@ -67,4 +67,52 @@ fn stories_has_the_values_it_is_known_for() {
     let header = Gguf::parse(cut.into(), &options).unwrap();
     assert!(header.is_cut() && header.data(header.tensor("token_embd.weight").unwrap()).is_none());
     assert_eq!(header.tensors(), g.tensors());
+}
+
+/// A signal in a child process, which is this test binary running only the named test with `QUIPU_TEST_CHILD` set.
+#[cfg(unix)]
+fn child(test: &str, role: &str) -> std::process::Output {
+    std::process::Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .env("QUIPU_TEST_CHILD", role)
+        .output()
+        .unwrap()
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_truncated_while_mapped_ends_the_process_with_a_line() {
+    const TEST: &str = "a_file_truncated_while_mapped_ends_the_process_with_a_line";
+    match std::env::var("QUIPU_TEST_CHILD").as_deref() {
+        Err(_) => {}
+        Ok(role) => {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("model.gguf");
+            let len = 1 << 20;
+            std::fs::write(&path, vec![7u8; len]).unwrap();
+            let mode = if role == "read" { LoadMode::Read } else { LoadMode::Mmap };
+            let bytes = Bytes::open(&path, mode).unwrap();
+            if role == "foreign" {
+                // A SIGBUS that is none of ours keeps its default action.
+                let me = std::process::id().to_string();
+                std::process::Command::new("kill").args(["-BUS", &me]).status().unwrap();
+                std::thread::sleep(std::time::Duration::from_secs(5));
+            }
+            std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(len as u64 / 2).unwrap();
+            println!("sum {}", bytes.iter().map(|b| u64::from(*b)).sum::<u64>());
+            return;
+        }
+    }
+    use std::os::unix::process::ExitStatusExt;
+    let mapped = child(TEST, "mapped");
+    let stderr = String::from_utf8_lossy(&mapped.stderr);
+    assert_eq!(mapped.status.code(), Some(3), "{stderr}");
+    assert!(stderr.contains("[TruncatedWhileMapped]") && stderr.contains("model.gguf"), "{stderr}");
+    let read = child(TEST, "read");
+    assert!(read.status.success());
+    assert!(String::from_utf8_lossy(&read.stdout).contains(&format!("sum {}", 7 << 20)));
+    let foreign = child(TEST, "foreign");
+    assert_eq!(foreign.status.code(), None);
+    assert!(foreign.status.signal().is_some());
+    assert!(!String::from_utf8_lossy(&foreign.stderr).contains("TruncatedWhileMapped"));
 }

@@ -157,6 +157,11 @@ impl Gguf {
         self.data_offset
     }
 
+    /// Whether the header was read to its end; otherwise entries and tensors behind the damage are not known.
+    pub fn has_whole_header(&self) -> bool {
+        self.data_offset != 0
+    }
+
     /// Whether tensor data is missing from the file (possible only with [`ParseOptions::header_only`]).
     pub fn is_cut(&self) -> bool {
         self.cut

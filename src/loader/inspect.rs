@@ -42,6 +42,9 @@ pub struct Inspection {
     pub extra_tensors: Vec<String>,
     /// Everything that is wrong.
     pub problems: Vec<Problem>,
+    /// Whether the header was read to its end. If not, what seems absent may only be lost, and is no problem of its
+    /// own.
+    pub whole_header: bool,
 }
 
 /// Facts about the file.
@@ -165,6 +168,7 @@ impl Inspection {
             verdicts: Vec::new(),
             extra_tensors: Vec::new(),
             problems,
+            whole_header: gguf.has_whole_header(),
         };
         let whole = i.problems.is_empty();
         i.verdict(
@@ -180,10 +184,7 @@ impl Inspection {
                 let want = h.n_layer as usize;
                 i.verdict("layers", found == want, format!("{found} of {want} found"));
             }
-            Err(e) => {
-                i.verdict("hyper-parameters", false, format!("{} problems", e.problems().len()));
-                i.problems.extend_from_slice(e.problems());
-            }
+            Err(e) => i.judge("hyper-parameters", e.problems()),
         }
         i
     }
@@ -194,16 +195,25 @@ impl Inspection {
         let present = wants.iter().filter(|w| gguf.tensor(&w.name).is_some()).count();
         let required = wants.iter().filter(|w| !w.optional).count();
         let detail = format!("{present} present, {required} required, {} wrong", problems.len());
-        self.verdict("required tensors", problems.is_empty(), detail);
         self.extra_tensors = found.extra;
-        self.problems.extend(problems);
+        self.add("required tensors", &problems, detail);
     }
 
     /// Adds problems found elsewhere, for example by the architecture or the tokenizer, under a verdict.
     pub fn judge(&mut self, what: &'static str, problems: &[Problem]) {
-        let ok = problems.is_empty();
-        self.verdict(what, ok, if ok { "supported".into() } else { format!("{} problems", problems.len()) });
-        self.problems.extend_from_slice(problems);
+        let detail = match problems.len() {
+            0 => "supported".into(),
+            1 => "1 problem".into(),
+            n => format!("{n} problems"),
+        };
+        self.add(what, problems, detail);
+    }
+
+    fn add(&mut self, what: &'static str, problems: &[Problem], detail: String) {
+        self.verdict(what, problems.is_empty(), detail);
+        if self.whole_header {
+            self.problems.extend_from_slice(problems);
+        }
     }
 
     /// Whether every verdict so far holds.
@@ -404,6 +414,7 @@ mod tests {
         let half = look(&bytes[..600]);
         assert!(!half.runnable() && half.architecture.as_deref() == Some("llama"));
         assert!(half.to_string().contains("runnable           no"));
+        assert_eq!(half.problems.len(), 1, "what the cut took away is not counted against the file: {half}");
         let nothing = look(b"");
         assert_eq!((nothing.problems[0].code, nothing.runnable()), ("Truncated", false));
     }

@@ -165,3 +165,94 @@ impl Hparams {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::loader::write::GgufWriter;
+    use crate::loader::{OverrideValue, ParseOptions, Value, ValueType};
+
+    fn write(w: &mut GgufWriter) -> Gguf {
+        Gguf::parse(w.header().into(), &ParseOptions::default()).unwrap()
+    }
+
+    fn least() -> GgufWriter {
+        let mut w = GgufWriter::new();
+        w.str("general.architecture", "llama");
+        w.u32("llama.context_length", 128);
+        w.u32("llama.embedding_length", 64);
+        w.u32("llama.block_count", 3);
+        w.u32("llama.feed_forward_length", 96);
+        w.u32("llama.attention.head_count", 4);
+        w.f32("llama.attention.layer_norm_rms_epsilon", 1e-5);
+        w.strs("tokenizer.ggml.tokens", &["a", "b"]);
+        w
+    }
+
+    #[test]
+    fn absent_keys_have_llama_cpps_defaults() {
+        let h = Hparams::read(&write(&mut least())).unwrap();
+        assert_eq!((h.n_head_kv, h.head_dim_k, h.head_dim_v, h.n_rot, h.n_vocab), (4, 16, 16, 16, 2));
+        assert_eq!((h.rope_freq_base, h.rope_scaling, h.rope_attn_factor), (10000.0, RopeScaling::None, 1.0));
+        assert_eq!((h.attn_scale, h.sliding_window, h.n_expert), (None, None, 0));
+        let row = |key: &str| h.table().iter().find(|r| r.key == key).unwrap();
+        assert_eq!(row("llama.attention.head_count_kv").source, Source::Default);
+        assert_eq!(row("llama.attention.head_count_kv").value, "4");
+        assert_eq!(row("llama.block_count").source, Source::File);
+        assert!(h.refuse_features(&[]).is_empty());
+    }
+
+    #[test]
+    fn values_per_block_that_agree_are_one_value() {
+        let mut w = least();
+        w.array("llama.attention.head_count_kv", ValueType::U32, [Value::U32(2); 3].into_iter());
+        assert_eq!(Hparams::read(&write(&mut w)).unwrap().n_head_kv, 2);
+    }
+
+    #[test]
+    fn scaling_and_features() {
+        let mut w = least();
+        w.f32("llama.rope.scaling.factor", 4.0);
+        w.u32("llama.attention.sliding_window", 4096);
+        w.f32("llama.final_logit_softcapping", 30.0);
+        w.f32("llama.attention.max_alibi_bias", 0.0);
+        let h = Hparams::read(&write(&mut w)).unwrap();
+        assert_eq!((h.rope_scaling, h.sliding_window), (RopeScaling::Linear { factor: 4.0 }, Some(4096)));
+        let refused = h.refuse_features(&["attention.sliding_window"]);
+        assert_eq!(refused.len(), 1);
+        assert_eq!(refused[0].thing, "key llama.final_logit_softcapping");
+        let mut w = least();
+        w.str("llama.rope.scaling.type", "yarn");
+        w.u32("llama.rope.scaling.original_context_length", 32);
+        let h = Hparams::read(&write(&mut w)).unwrap();
+        assert!(matches!(h.rope_scaling, RopeScaling::Yarn { orig_ctx: 32, .. }), "{:?}", h.rope_scaling);
+        let mut w = least();
+        w.str("llama.rope.scaling.type", "spiral");
+        assert_eq!(Hparams::read(&write(&mut w)).unwrap_err().code(), "Unsupported");
+    }
+
+    #[test]
+    fn overrides_replace_and_are_checked() {
+        let mut g = write(&mut least());
+        g.set_override("llama.context_length", OverrideValue::Int(32)).unwrap();
+        g.set_override("llama.rope.freq_base", OverrideValue::Float(5e5)).unwrap();
+        let h = Hparams::read(&g).unwrap();
+        assert_eq!((h.n_ctx_train, h.rope_freq_base), (32, 5e5));
+        assert!(h.table().iter().any(|r| r.source == Source::Override && r.value == "32"));
+        g.set_override("llama.block_count", OverrideValue::Int(-1)).unwrap();
+        g.set_override("llama.attention.head_count", OverrideValue::Bool(true)).unwrap();
+        let e = Hparams::read(&g).unwrap_err();
+        let codes: Vec<_> = e.problems().iter().map(|p| p.code).collect();
+        assert_eq!(codes, ["OutOfRange", "WrongType"], "{e}");
+        assert!(g.set_override("general.alignment", OverrideValue::Int(8)).is_err());
+    }
+
+    #[test]
+    fn everything_missing_is_said_at_once() {
+        let mut w = GgufWriter::new();
+        w.str("general.architecture", "qwen2");
+        let e = Hparams::read(&write(&mut w)).unwrap_err();
+        assert_eq!(e.problems().len(), 7, "{e}");
+        assert!(e.problems().iter().all(|p| p.code == "MissingKey" && p.thing.starts_with("key qwen2.")));
+    }
+}

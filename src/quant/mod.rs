@@ -155,3 +155,49 @@ impl TryFrom<String> for DType {
         DType::from_name(&s).ok_or_else(|| format!("unknown element type {s:?}"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_order_and_found_by_id_and_name() {
+        assert!(TYPES.windows(2).all(|w| w[0].id < w[1].id));
+        for t in TYPES {
+            let d = DType::from_id(t.id).unwrap();
+            assert_eq!((d.name(), d.id(), d.block()), (t.name, t.id, t.block as usize));
+            assert_eq!(DType::from_name(&t.name.to_lowercase()), Some(d));
+            assert!(t.bytes > 0 && t.block > 0);
+            let json = serde_json::to_string(&d).unwrap();
+            assert_eq!(serde_json::from_str::<DType>(&json).unwrap(), d);
+        }
+        for removed in [4, 5, 31, 32, 33, 36, 37, 38, 43, 255, 256, 264, u32::MAX] {
+            assert_eq!(DType::from_id(removed), None, "{removed}");
+        }
+        assert!(serde_json::from_str::<DType>("\"Q4_2\"").is_err());
+    }
+
+    #[test]
+    fn rows_are_whole_blocks() {
+        assert_eq!(DType::Q8_0.row_bytes(64), Some(68));
+        assert_eq!(DType::Q8_0.row_bytes(33), None);
+        assert_eq!(DType::F64.row_bytes(usize::MAX), None);
+    }
+
+    #[test]
+    fn codecs_meet_an_activation_type_with_a_codec() {
+        for t in TYPES {
+            if let Some(c) = t.codec {
+                assert!(c.activation.codec().is_some(), "{}", t.name);
+                // One block, there and back, through every function of the table.
+                let src: Vec<f32> = (0..t.block).map(|i| i as f32 - 3.0).collect();
+                let mut bytes = vec![0u8; t.bytes as usize];
+                (c.encode)(&src, &mut bytes);
+                let mut back = vec![f32::NAN; t.block as usize];
+                (c.decode)(&bytes, &mut back);
+                let amax = t.block as f32;
+                assert!(src.iter().zip(&back).all(|(a, b)| (a - b).abs() <= amax / 8.0), "{}", t.name);
+            }
+        }
+    }
+}

@@ -182,7 +182,9 @@ impl<'a> Reader<'a> {
         let head_dim_k = key_len.unwrap_or((n_embd / n_head).max(1));
         let head_dim_v = value_len.unwrap_or((n_embd / n_head).max(1));
         let n_rot = self.int(K::RopeDims).unwrap_or(head_dim_k);
-        if !n_rot.is_multiple_of(2) || n_rot > head_dim_k {
+        // A head whose size is not known has been noted, and says nothing about rotation.
+        let sized = key_len.is_some() || (self.int(K::Embd).is_some() && self.int(K::Heads).is_some());
+        if sized && (!n_rot.is_multiple_of(2) || n_rot > head_dim_k) {
             let expected = format!("an even number up to {head_dim_k}, the size of a head");
             self.note(K::RopeDims, "OutOfRange", n_rot.to_string(), expected);
         }
