@@ -5,6 +5,7 @@
 //! owns (see `share`). That one argument is what the SAFETY lines of kernels cite.
 
 use crate::ops::Op;
+use crate::ops::attention::Cells;
 use crate::quant::DType;
 
 /// One operand or result of a bound command. Rows are dense: row r starts at `r * row_bytes`.
@@ -102,6 +103,27 @@ pub struct StepRows<'a> {
 pub struct KvSeq {
     /// First byte of its cache: `KvLayout::total_bytes` bytes, 64-byte aligned.
     pub base: *mut u8,
+}
+
+impl KvSeq {
+    /// The first `n` cells of keys and of values of one head.
+    ///
+    /// # Safety
+    /// The cache has this layout, holds the layer and the head, its first `n` cells (at most n_ctx) are written, and
+    /// nobody writes them while the result is in use.
+    pub unsafe fn cells<'a>(&self, kv: &KvLayout, layer: u32, head: u32, n: usize) -> (Cells<'a>, Cells<'a>) {
+        let part = |at: usize, dtype: DType, dim: u32| {
+            let dim = dim as usize;
+            let len = n * dtype.row_bytes(dim).unwrap_or(0);
+            // SAFETY: cells of a head lie one after the other; the rest is the caller's promise.
+            let bytes = unsafe { std::slice::from_raw_parts(self.base.add(at), len) };
+            Cells { bytes, dtype, dim }
+        };
+        (
+            part(kv.k_offset(layer, head, 0), kv.type_k, kv.head_dim_k),
+            part(kv.v_offset(layer, head, 0), kv.type_v, kv.head_dim_v),
+        )
+    }
 }
 
 /// Where a layer's keys and values lie in a sequence's cache. Per layer: K `[n_head_kv][n_ctx][head_dim_k]`, then

@@ -3,6 +3,8 @@
 mod add;
 mod add_rms_norm;
 mod add_rms_norm_quantize;
+mod attention;
+mod attention_tile;
 mod embed;
 mod entry;
 mod kv_append;
@@ -32,6 +34,7 @@ const TABLES: &[&[Kernel]] = &[
     add::KERNELS,
     add_rms_norm::KERNELS,
     add_rms_norm_quantize::KERNELS,
+    attention::KERNELS,
     embed::KERNELS,
     kv_append::KERNELS,
     linear::KERNELS,

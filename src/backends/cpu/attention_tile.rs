@@ -1,0 +1,238 @@
+//! The inner loops of attention: cells widened to f32, scores of 16 cells at a time, weighted sums of values.
+//!
+//! Scores come in two shapes with the same bits. `scores_of_rows` keeps lane j as partial j of one cell and sums the
+//! lanes of 16 cells together; it needs no preparation, which suits few queries. `scores_of_columns` reads keys
+//! transposed, so that lane i is cell i and the 16 partials are 16 sums of their own: no lane is ever moved, which
+//! suits many queries over the same keys.
+
+use super::simd::{LANES, Simd};
+use crate::ops::attention::{CHUNK, Cells};
+use crate::quant::DType;
+
+/// Elements d.. (at most 16) of cell i, then +0.
+#[inline(always)]
+fn part<S: Simd>(s: S, cells: &Cells<'_>, i: usize, d: usize) -> S::V {
+    let n = (cells.dim - d).min(LANES);
+    let first = i * cells.dim + d;
+    if cells.dtype == DType::F32 {
+        let bytes = &cells.bytes[4 * first..4 * (first + n)];
+        // SAFETY: n elements of four bytes, aligned as the cache is, and any bits are an f32.
+        return s.load_upto(unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), n) });
+    }
+    let bytes = &cells.bytes[2 * first..2 * (first + n)];
+    // SAFETY: n elements of two bytes, aligned as the cache is, and any bits are a u16.
+    let halves: &[u16] = unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), n) };
+    match halves.first_chunk::<LANES>() {
+        Some(h) => s.load_f16(h),
+        None => {
+            let mut h = [0u16; LANES];
+            h[..n].copy_from_slice(halves);
+            s.load_f16(&h)
+        }
+    }
+}
+
+/// Cells first.. as f32, padded to `width`, a multiple of 16: as many as `out` has rows, +0 for those past the end.
+#[inline(always)]
+pub(super) fn widen<S: Simd>(s: S, cells: &Cells<'_>, first: usize, width: usize, out: &mut [f32]) {
+    let n = cells.len();
+    for (i, row) in out.chunks_exact_mut(width).enumerate() {
+        for (c, o) in row.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+            let v = if first + i < n { part(s, cells, first + i, c * LANES) } else { s.zero() };
+            s.store(v, o);
+        }
+    }
+}
+
+/// Sixteen cells first.. transposed: `out[d]` holds element d of each; +0 for cells and elements past the end.
+#[inline(always)]
+pub(super) fn widen_transposed<S: Simd>(s: S, cells: &Cells<'_>, first: usize, out: &mut [f32]) {
+    let n = (cells.len() - first).min(LANES);
+    let columns = out.as_chunks_mut::<LANES>().0;
+    for (c, columns) in columns.chunks_exact_mut(LANES).enumerate() {
+        let mut block = [s.zero(); LANES];
+        for (i, row) in block[..n].iter_mut().enumerate() {
+            *row = part(s, cells, first + i, c * LANES);
+        }
+        for (o, v) in columns.iter_mut().zip(s.transpose(&block)) {
+            s.store(v, o);
+        }
+    }
+}
+
+/// Scores of one query with 16 cells: `q` has `width` elements, `rows` is 16 cells of `width`.
+#[inline(always)]
+pub(super) fn scores_of_rows<S: Simd>(s: S, q: &[f32], rows: &[f32], scale: f32) -> S::V {
+    let width = q.len();
+    assert!(rows.len() == LANES * width);
+    let q = q.as_chunks::<LANES>().0;
+    let mut sums = [s.zero(); LANES];
+    // With 16 registers, four cells at a time; with 32, all of them.
+    let step = if S::WIDE { LANES } else { 4 };
+    for first in (0..LANES).step_by(step) {
+        let mut acc = [s.zero(); LANES];
+        for (c, q) in q.iter().enumerate() {
+            let q = s.load(q);
+            for (i, acc) in acc[..step].iter_mut().enumerate() {
+                // SAFETY: cell first + i is below 16 and column c below width / 16: inside rows, by the assertion.
+                let k = unsafe { &*rows.as_ptr().add((first + i) * width + c * LANES).cast() };
+                *acc = s.fma(q, s.load(k), *acc);
+            }
+        }
+        sums[first..first + step].copy_from_slice(&acc[..step]);
+    }
+    s.mul(s.trees(&sums), s.splat(scale))
+}
+
+/// The partials whose sums the tree adds first: (0 + 8) + (4 + 12), and so on.
+const QUARTERS: [[usize; 4]; 4] = [[0, 8, 4, 12], [2, 10, 6, 14], [1, 9, 5, 13], [3, 11, 7, 15]];
+
+/// Scores of Q queries with 16 cells: `q` holds Q rows of `width`, `columns` the cells transposed. Query i's scores go
+/// to `out[i * CHUNK..]`.
+#[inline(always)]
+pub(super) fn scores_of_columns<S: Simd, const Q: usize>(
+    s: S,
+    q: &[f32],
+    columns: &[f32],
+    scale: f32,
+    out: &mut [f32],
+) {
+    let width = q.len() / Q;
+    assert!(q.len() == Q * width && columns.len() == LANES * width);
+    let mut quarter = [[s.zero(); Q]; 4];
+    for (partials, sum) in QUARTERS.iter().zip(&mut quarter) {
+        let mut acc = [[s.zero(); Q]; 4];
+        // With 16 registers one partial at a time, with 32 the four of a quarter.
+        let step = if S::WIDE { 4 } else { 1 };
+        for from in (0..4).step_by(step) {
+            for d in (0..width).step_by(LANES) {
+                for j in from..from + step {
+                    let k = d + partials[j];
+                    // SAFETY: d < width, a multiple of 16, and a partial is below 16, so k < width: both reads are
+                    // inside their slices, by the assertion.
+                    let (column, q) =
+                        unsafe { (s.load(&*columns.as_ptr().add(k * LANES).cast()), q.as_ptr().add(k)) };
+                    for (i, acc) in acc[j].iter_mut().enumerate() {
+                        // SAFETY: i < Q rows of width.
+                        let x = s.splat(unsafe { *q.add(i * width) });
+                        *acc = s.fma(x, column, *acc);
+                    }
+                }
+            }
+        }
+        for (i, sum) in sum.iter_mut().enumerate() {
+            *sum = s.add(s.add(acc[0][i], acc[1][i]), s.add(acc[2][i], acc[3][i]));
+        }
+    }
+    for (i, out) in out.chunks_mut(CHUNK).take(Q).enumerate() {
+        let sum = s.add(s.add(quarter[0][i], quarter[1][i]), s.add(quarter[2][i], quarter[3][i]));
+        s.store_upto(s.mul(sum, s.splat(scale)), &mut out[..LANES]);
+    }
+}
+
+/// Turns the first n scores into `exp(score - max)`, padded with +0 to a multiple of 16; returns max and sum.
+#[inline(always)]
+pub(super) fn softmax<S: Simd>(s: S, scores: &mut [f32], n: usize) -> (f32, f32) {
+    let blocks = &mut scores.as_chunks_mut::<LANES>().0[..n.div_ceil(LANES)];
+    let valid = |i: usize| (n - i * LANES).min(LANES);
+    let lowest = s.splat(f32::NEG_INFINITY);
+    let mut max = lowest;
+    for (i, b) in blocks.iter().enumerate() {
+        max = s.max(max, s.first(valid(i), s.load(b), lowest));
+    }
+    let max = s.max_lane(max);
+    let shift = s.splat(max);
+    let mut sum = s.zero();
+    for (i, b) in blocks.iter_mut().enumerate() {
+        let p = s.first(valid(i), s.exp(s.sub(s.load(b), shift)), s.zero());
+        sum = s.add(sum, p);
+        s.store(p, b);
+    }
+    (max, s.tree(sum))
+}
+
+/// Adds `p[i] * v[i]` for cells 0..n to N vectors of outputs of Q queries: cell after cell, one fma per element.
+///
+/// # Safety
+/// `p` points at Q rows, CHUNK apart, of n probabilities; `v` at n rows, `width` apart, and `out` at Q rows, `width`
+/// apart, of 16 N elements.
+#[inline(always)]
+unsafe fn weigh_block<S: Simd, const Q: usize, const N: usize>(
+    s: S,
+    p: *const f32,
+    n: usize,
+    v: *const f32,
+    width: usize,
+    out: *mut f32,
+) {
+    let mut acc = [[s.zero(); N]; Q];
+    for (i, acc) in acc.iter_mut().enumerate() {
+        for (c, acc) in acc.iter_mut().enumerate() {
+            // SAFETY: query i < Q, vector c < N.
+            *acc = s.load(unsafe { &*out.add(i * width + c * LANES).cast() });
+        }
+    }
+    for cell in 0..n {
+        let mut row = [s.zero(); N];
+        for (c, row) in row.iter_mut().enumerate() {
+            // SAFETY: cell < n, vector c < N.
+            *row = s.load(unsafe { &*v.add(cell * width + c * LANES).cast() });
+        }
+        for (i, acc) in acc.iter_mut().enumerate() {
+            // SAFETY: query i < Q, cell < n.
+            let p = s.splat(unsafe { *p.add(i * CHUNK + cell) });
+            for (acc, row) in acc.iter_mut().zip(row) {
+                *acc = s.fma(p, row, *acc);
+            }
+        }
+    }
+    for (i, acc) in acc.iter().enumerate() {
+        for (c, acc) in acc.iter().enumerate() {
+            // SAFETY: query i < Q, vector c < N.
+            s.store(*acc, unsafe { &mut *out.add(i * width + c * LANES).cast() });
+        }
+    }
+}
+
+/// Adds the values of n cells, weighted by probabilities, to the outputs of Q queries.
+///
+/// `p` starts at the first query's probability of the first cell (rows CHUNK apart), `v` at the first cell (rows
+/// `width` apart, a multiple of 16), `out` at the first query's output (rows `width` apart).
+#[inline(always)]
+pub(super) fn weigh<S: Simd, const Q: usize>(
+    s: S,
+    p: &[f32],
+    n: usize,
+    v: &[f32],
+    width: usize,
+    out: &mut [f32],
+) {
+    if n == 0 {
+        return;
+    }
+    assert!(p.len() >= (Q - 1) * CHUNK + n && v.len() >= n * width && out.len() >= Q * width);
+    let vectors = width / LANES;
+    // With 16 registers one vector (two of them) for each of four queries; with 32, four.
+    let step = if S::WIDE { 4 } else { 1 };
+    let mut c = 0;
+    while c + step <= vectors {
+        // SAFETY: columns c..c + step of rows that the assertion counted.
+        unsafe {
+            let (v, out) = (v.as_ptr().add(c * LANES), out.as_mut_ptr().add(c * LANES));
+            if S::WIDE {
+                weigh_block::<S, Q, 4>(s, p.as_ptr(), n, v, width, out);
+            } else {
+                weigh_block::<S, Q, 1>(s, p.as_ptr(), n, v, width, out);
+            }
+        }
+        c += step;
+    }
+    while c < vectors {
+        // SAFETY: column c of rows that the assertion counted.
+        unsafe {
+            let (v, out) = (v.as_ptr().add(c * LANES), out.as_mut_ptr().add(c * LANES));
+            weigh_block::<S, Q, 1>(s, p.as_ptr(), n, v, width, out);
+        }
+        c += 1;
+    }
+}
