@@ -33,17 +33,13 @@ pub fn cost(_: &Attrs, args: &[ValueType], outs: &[ValueType], n: &Sizes) -> Cos
     linear::cost(&linear::Attrs, args, outs, n)
 }
 
-/// The oracle: [`linear::reference`] for each of the three; types, weights, biases and results in the order q, k, v.
-pub fn reference(
-    dtypes: [DType; 3],
-    weights: [&[u8]; 3],
-    x: &[u8],
-    n: usize,
-    biases: [Option<&[f32]>; 3],
-    outs: [&mut [f32]; 3],
-) {
-    for (i, out) in outs.into_iter().enumerate() {
-        linear::reference(dtypes[i], weights[i], x, n, biases[i], out);
+/// A weight as the oracles take it: its type, its bytes and its bias.
+pub type Weighted<'a> = (DType, &'a [u8], Option<&'a [f32]>);
+
+/// The oracle: [`linear::reference`] for each of q, k and v.
+pub fn reference(weights: [Weighted<'_>; 3], x: &[u8], n: usize, outs: [&mut [f32]; 3]) {
+    for ((dtype, weight, bias), out) in weights.into_iter().zip(outs) {
+        linear::reference(dtype, weight, x, n, bias, out);
     }
 }
 
@@ -57,14 +53,12 @@ mod tests {
         let (q, k) = (f32s(2.0), half::f16::from_f32(3.0).to_le_bytes());
         let v = [half::bf16::from_f32(4.0).to_le_bytes(), half::bf16::from_f32(5.0).to_le_bytes()].concat();
         let (mut oq, mut ok, mut ov) = ([0f32], [0f32], [0f32; 2]);
-        reference(
-            [DType::F32, DType::F16, DType::BF16],
-            [&q, &k, &v],
-            &f32s(10.0),
-            1,
-            [None, Some(&[0.5]), None],
-            [&mut oq, &mut ok, &mut ov],
-        );
+        let weights = [
+            (DType::F32, &q[..], None),
+            (DType::F16, &k[..], Some(&[0.5][..])),
+            (DType::BF16, &v[..], None),
+        ];
+        reference(weights, &f32s(10.0), 1, [&mut oq, &mut ok, &mut ov]);
         assert_eq!((oq, ok, ov), ([20.0], [30.5], [40.0, 50.0]));
     }
 }

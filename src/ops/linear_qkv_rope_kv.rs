@@ -4,7 +4,8 @@
 //! Numerics: those of its parts.
 //! Source: fusion of `linear_qkv` and `rope_kv`.
 
-use super::{Cost, Sizes, Types, linear_qkv, rope_kv};
+use super::linear_qkv::{self, Weighted};
+use super::{Cost, Sizes, Types, rope_kv};
 use crate::graph::ValueType;
 
 /// Attributes: those of rope_kv.
@@ -28,4 +29,19 @@ pub fn cost(a: &Attrs, args: &[ValueType], outs: &[ValueType], n: &Sizes) -> Cos
     let rope_args = [qkv[0].clone(), qkv[1].clone(), qkv[2].clone(), args[args.len() - 1].clone()];
     let rope = rope_kv::cost(a, &rope_args, &[&qkv[..2], caches].concat(), n);
     Cost { ops: product.ops + rope.ops, weight_bytes: product.weight_bytes, data_bytes: product.data_bytes + rope.data_bytes / 2 }
+}
+
+/// The oracle, for one row: [`linear_qkv::reference`] into q, k and v, then [`rope_kv::reference`].
+pub fn reference(
+    a: &Attrs,
+    weights: [Weighted<'_>; 3],
+    x: &[u8],
+    n: usize,
+    table: &[f32],
+    qkv: [&mut [f32]; 3],
+    cells: [&mut [u8]; 2],
+) {
+    let ([q, k, v], [k_cells, v_cells]) = (qkv, cells);
+    linear_qkv::reference(weights, x, n, [&mut *q, &mut *k, &mut *v]);
+    rope_kv::reference(a, (q, k, v), table, k_cells, v_cells);
 }

@@ -1,12 +1,12 @@
 //! rms_norm: every thread takes some rows; also the passes over a row that the fused norms are made of.
 
 use super::entry::rows;
+use super::quantize::q8_0;
 use super::simd::{LANES, Simd};
 use crate::backends::{KernelCtx, no_scratch, supports_all};
 use crate::ops::Op;
 use crate::ops::rms_norm::{reference, scale_of};
 use crate::quant::BlockQ8_0;
-use half::f16;
 
 /// The factor of a row.
 #[inline(always)]
@@ -46,18 +46,6 @@ pub(super) fn apply_q8_0<S: Simd>(s: S, x: &[f32], w: &[f32], scale: f32, out: &
         let b = s.mul(s.mul(s.load(&x[1]), scale), s.load(&w[1]));
         o.copy_from_slice(bytemuck::bytes_of(&q8_0(s, a, b)));
     }
-}
-
-/// One Q8_0 block of 32 elements.
-#[inline(always)]
-fn q8_0<S: Simd>(s: S, a: S::V, b: S::V) -> BlockQ8_0 {
-    let amax = s.max_lane(s.max(s.abs(a), s.abs(b)));
-    let id = s.splat(if amax != 0.0 { 127.0 / amax } else { 0.0 });
-    let mut qs = [0i8; 32];
-    let halves = qs.as_chunks_mut::<LANES>().0;
-    s.store_i8(s.mul(a, id), &mut halves[0]);
-    s.store_i8(s.mul(b, id), &mut halves[1]);
-    BlockQ8_0 { d: f16::from_bits(s.f16_bits(amax / 127.0)), qs }
 }
 
 /// # Safety

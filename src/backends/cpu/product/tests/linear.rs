@@ -1,0 +1,126 @@
+//! linear and quantize, over a grid of shapes, and what the two paths of a product must share.
+
+use super::*;
+use crate::backends::Isa;
+use crate::backends::cpu::product::matmul;
+use crate::ops::{linear, quantize};
+
+const SIZES_M: [usize; 6] = [1, 5, 17, 33, 100, 130];
+const ROWS: [usize; 9] = [1, 2, 3, 5, 6, 7, 13, 32, 65];
+
+fn lengths(dtype: DType) -> &'static [usize] {
+    if dtype == DType::Q8_0 { &[32, 96, 288] } else { &[1, 15, 16, 100, 288, 1040] }
+}
+
+#[test]
+fn linear_rows_are_the_oracle() {
+    for (dtype, name) in TYPES {
+        let kernels = rows_for("linear", name);
+        for (i, m) in SIZES_M.into_iter().enumerate() {
+            for n in lengths(dtype).iter().copied() {
+                for (j, rows) in ROWS.into_iter().enumerate() {
+                    let mut r = Random::new((m * 1000 + n * 7 + rows) as u64);
+                    let x = r.values(rows * n);
+                    let weight = r.weight(dtype, m, n);
+                    let bias = r.values(m);
+                    let with_bias = (i + j) % 2 == 0;
+                    let mut expected = vec![0f32; rows * m];
+                    let acts = acts_for(dtype, &x, rows, n);
+                    let b = with_bias.then_some(&bias[..]);
+                    linear::reference(dtype, &weight, &acts.content, n, b, &mut expected);
+                    let mut args = vec![acts, Value::weight(dtype, m, n, weight)];
+                    if with_bias {
+                        args.push(Value::weight(DType::F32, 1, m, bytes(&bias)));
+                    }
+                    let outs = [Value::result(DType::F32, rows, m)];
+                    let threads = 1 + (i + j) as u32 % 3;
+                    for k in &kernels {
+                        let op = Op::Linear(linear::Attrs);
+                        let got = run(k, &op, &args, &outs, &mut Around::nothing(), threads);
+                        same(&format!("{} m={m} n={n} rows={rows}", k.name), &got[0], &expected);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_of_a_batch_is_that_row_alone() {
+    for (dtype, name) in TYPES {
+        let (m, n, rows) = (70, 160, 47);
+        let mut r = Random::new(5);
+        let x = r.values(rows * n);
+        let weight = r.weight(dtype, m, n);
+        for isa in Isa::ALL.into_iter().filter(|i| i.available()) {
+            let together = matmul(dtype, isa, &weight, m, n, &x).unwrap();
+            for t in 0..rows {
+                let alone = matmul(dtype, isa, &weight, m, n, &x[t * n..(t + 1) * n]).unwrap();
+                same(&format!("{name} {isa} row {t}"), &bytes(&alone), &together[t * m..(t + 1) * m]);
+            }
+        }
+    }
+}
+
+#[test]
+fn long_rows_cross_every_cut() {
+    // Several passes, panels and ranges of steps: n past a pass's bytes for 6 rows, and rows past one pass.
+    for (dtype, n, rows) in [
+        (DType::F32, 24_592, 40),
+        (DType::F16, 4096, 70),
+        (DType::Q8_0, 24_576, 40),
+        (DType::Q8_0, 2048, 400),
+    ] {
+        let m = 37;
+        let mut r = Random::new(11);
+        let x = r.values(rows * n);
+        let weight = r.weight(dtype, m, n);
+        let acts = acts_for(dtype, &x, rows, n);
+        let mut expected = vec![0f32; rows * m];
+        linear::reference(dtype, &weight, &acts.content, n, None, &mut expected);
+        for isa in [Isa::Avx2, Isa::Avx512].into_iter().filter(|i| i.available()) {
+            let got = matmul(dtype, isa, &weight, m, n, &x).unwrap();
+            same(&format!("{dtype} {isa} n={n} rows={rows}"), &bytes(&got), &expected);
+        }
+    }
+}
+
+#[test]
+fn quantize_rows_are_the_oracle() {
+    for (n, rows) in [(32, 1), (96, 5), (2048, 3)] {
+        let mut r = Random::new((n + rows) as u64);
+        let mut x = r.values(rows * n);
+        x[..32].fill(0.0);
+        if rows > 1 {
+            x[32..64].fill(-1e-38);
+            x[64..96].iter_mut().for_each(|v| *v *= 1e-37);
+            x[n..n + 32].iter_mut().enumerate().for_each(|(i, v)| *v = i as f32 / 2.0 - 127.0);
+            x[2 * n..2 * n + 32].fill(f32::MAX);
+        }
+        let mut expected = vec![0; rows * n / 32 * 34];
+        quantize::reference(DType::Q8_0, &x, n, &mut expected);
+        let op = Op::Quantize(quantize::Attrs { to: DType::Q8_0 });
+        for k in rows_for("quantize", "q8_0") {
+            for threads in 1..=3 {
+                let args = [Value::acts(DType::F32, rows, n, bytes(&x))];
+                let outs = [Value::result(DType::Q8_0, rows, n)];
+                let got = run(k, &op, &args, &outs, &mut Around::nothing(), threads);
+                assert_eq!(got[0], expected, "{} n={n} rows={rows}", k.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn products_that_do_not_fit_are_refused() {
+    let x = [0f32; 32];
+    for (dtype, weight, m, n) in [
+        (DType::F32, 128, 1, 31),
+        (DType::F32, 127, 1, 32),
+        (DType::Q8_0, 34, 1, 16),
+        (DType::Q4_0, 18, 1, 32),
+    ] {
+        let e = matmul(dtype, Isa::Scalar, &vec![0; weight], m, n, &x).unwrap_err();
+        assert_eq!(e.code(), "BadProduct", "{dtype} {m} {n}");
+    }
+}
