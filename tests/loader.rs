@@ -93,10 +93,14 @@ fn a_file_truncated_while_mapped_ends_the_process_with_a_line() {
             let mode = if role == "read" { LoadMode::Read } else { LoadMode::Mmap };
             let bytes = Bytes::open(&path, mode).unwrap();
             if role == "foreign" {
-                // A SIGBUS that is none of ours keeps its default action.
+                // A SIGBUS that is none of ours goes to the standard library's handler, which was there first: it
+                // lets the first one pass and restores the default action for the next.
                 let me = std::process::id().to_string();
-                std::process::Command::new("kill").args(["-BUS", &me]).status().unwrap();
-                std::thread::sleep(std::time::Duration::from_secs(5));
+                for _ in 0..2 {
+                    std::process::Command::new("kill").args(["-BUS", &me]).status().unwrap();
+                    std::thread::sleep(std::time::Duration::from_millis(50));
+                }
+                return;
             }
             std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(len as u64 / 2).unwrap();
             println!("sum {}", bytes.iter().map(|b| u64::from(*b)).sum::<u64>());

@@ -5,6 +5,7 @@ use super::gguf::{Gguf, TensorInfo};
 use super::value::Value;
 use super::weights::{Want, demand_partly};
 use crate::error::{MAX_PRINTED, Problem, escape};
+use crate::models;
 use crate::models::hparams::{Hparams, Source, TableRow};
 use crate::quant::DType;
 use std::collections::BTreeSet;
@@ -176,15 +177,18 @@ impl Inspection {
             whole,
             if whole { "whole".into() } else { format!("{} problems", i.problems.len()) },
         );
+        let known = models::find(gguf, &[]).map_err(|e| i.judge("architecture", e.problems())).is_ok();
         match Hparams::read(gguf) {
             Ok(h) => {
                 i.hyperparameters = h.table().to_vec();
-                i.verdict("hyper-parameters", true, format!("architecture {}", escape(&h.arch)));
+                i.verdict("hyper-parameters", true, format!("those of {}", escape(&h.arch)));
                 let found = blocks(all);
                 let want = h.n_layer as usize;
                 i.verdict("layers", found == want, format!("{found} of {want} found"));
             }
-            Err(e) => i.judge("hyper-parameters", e.problems()),
+            Err(e) if known => i.judge("hyper-parameters", e.problems()),
+            // An unknown architecture may spell them otherwise.
+            Err(e) => i.verdict("hyper-parameters", false, format!("{} problems", e.problems().len())),
         }
         i
     }

@@ -117,21 +117,6 @@ pub struct TableRow {
     pub feature: bool,
 }
 
-/// Checks that the file's architecture is one of `supported` and returns it.
-///
-/// # Errors
-/// `MissingKey`, `WrongType`, or `UnsupportedArch` with the supported ones listed.
-pub fn check_arch<'a>(gguf: &Gguf, supported: &[&'a str]) -> Result<&'a str> {
-    let arch = gguf.architecture()?;
-    supported.iter().find(|s| **s == arch).copied().ok_or_else(|| {
-        Error::model(
-            gguf.problem("UnsupportedArch", "general.architecture")
-                .found(format!("\"{}\"", escape(arch)))
-                .expected(format!("one of {}", supported.join(", "))),
-        )
-    })
-}
-
 impl Hparams {
     /// Reads and checks the hyper-parameters of any architecture.
     ///

@@ -30,15 +30,16 @@ pub struct Architecture {
 /// The architectures that ship with the crate.
 pub const ARCHITECTURES: &[Architecture] = &[llama::ARCHITECTURE, qwen2::ARCHITECTURE];
 
-/// The architecture with this name, from `extra` first.
+/// The architecture that a file names, from `extra` first.
 ///
-/// Errors: `UnsupportedArch` with the names there are.
-pub fn find(name: &str, extra: &[Architecture]) -> Result<Architecture> {
+/// Errors: `MissingKey`, `WrongType`, or `UnsupportedArch` with the names there are.
+pub fn find(gguf: &Gguf, extra: &[Architecture]) -> Result<Architecture> {
+    let name = gguf.architecture()?;
     let all = || extra.iter().chain(ARCHITECTURES);
     all().find(|a| a.name == name).copied().ok_or_else(|| {
         let have: Vec<_> = all().map(|a| a.name).collect();
         Error::model(
-            Problem::new("UnsupportedArch", "general.architecture")
+            gguf.problem("UnsupportedArch", "general.architecture")
                 .found(format!("\"{}\"", crate::error::escape(name)))
                 .expected(format!("one of {}", have.join(", "))),
         )
@@ -62,7 +63,7 @@ pub struct Declared {
 ///
 /// Errors: what hyper-parameters, architecture, weights or graph find wrong; each stage reports all it finds.
 pub fn declare(gguf: &Gguf, extra: &[Architecture], cache: CacheTypes) -> Result<Declared> {
-    let arch = find(gguf.architecture()?, extra)?;
+    let arch = find(gguf, extra)?;
     let hparams = Hparams::read(gguf)?;
     Error::from_problems(Class::Model, (arch.refuse)(&hparams))?;
     let mut g = GraphBuilder::new(arch.name, gguf, cache);
