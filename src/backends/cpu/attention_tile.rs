@@ -54,8 +54,9 @@ pub(super) fn widen_transposed<S: Simd>(s: S, cells: &Cells<'_>, first: usize, o
         for (i, row) in block[..n].iter_mut().enumerate() {
             *row = part(s, cells, first + i, c * LANES);
         }
-        for (o, v) in columns.iter_mut().zip(s.transpose(&block)) {
-            s.store(v, o);
+        let block = s.transpose(&block);
+        for (o, v) in columns.iter_mut().zip(&block) {
+            s.store(*v, o);
         }
     }
 }
@@ -84,9 +85,6 @@ pub(super) fn scores_of_rows<S: Simd>(s: S, q: &[f32], rows: &[f32], scale: f32)
     s.mul(s.trees(&sums), s.splat(scale))
 }
 
-/// The partials whose sums the tree adds first: (0 + 8) + (4 + 12), and so on.
-const QUARTERS: [[usize; 4]; 4] = [[0, 8, 4, 12], [2, 10, 6, 14], [1, 9, 5, 13], [3, 11, 7, 15]];
-
 /// Scores of Q queries with 16 cells: `q` holds Q rows of `width`, `columns` the cells transposed. Query i's scores go
 /// to `out[i * CHUNK..]`.
 #[inline(always)]
@@ -97,37 +95,58 @@ pub(super) fn scores_of_columns<S: Simd, const Q: usize>(
     scale: f32,
     out: &mut [f32],
 ) {
+    // The tree, from its leaves: four partials at a time, so that few sums are alive at once.
+    let even = quarter::<S, Q, 0, 8, 4, 12>(s, q, columns);
+    let even = both::<S, Q>(s, even, quarter::<S, Q, 2, 10, 6, 14>(s, q, columns));
+    let odd = quarter::<S, Q, 1, 9, 5, 13>(s, q, columns);
+    let odd = both::<S, Q>(s, odd, quarter::<S, Q, 3, 11, 7, 15>(s, q, columns));
+    let sums = both::<S, Q>(s, even, odd);
+    let scale = s.splat(scale);
+    for (sum, out) in sums.iter().zip(out.chunks_mut(CHUNK)) {
+        s.store_upto(s.mul(*sum, scale), &mut out[..LANES]);
+    }
+}
+
+#[inline(always)]
+fn both<S: Simd, const Q: usize>(s: S, mut a: [S::V; Q], b: [S::V; Q]) -> [S::V; Q] {
+    for i in 0..Q {
+        a[i] = s.add(a[i], b[i]);
+    }
+    a
+}
+
+/// `(A + B) + (C + D)` of the partials with these numbers, for Q queries.
+#[inline(always)]
+fn quarter<S: Simd, const Q: usize, const A: usize, const B: usize, const C: usize, const D: usize>(
+    s: S,
+    q: &[f32],
+    columns: &[f32],
+) -> [S::V; Q] {
     let width = q.len() / Q;
-    assert!(q.len() == Q * width && columns.len() == LANES * width);
-    let mut quarter = [[s.zero(); Q]; 4];
-    for (partials, sum) in QUARTERS.iter().zip(&mut quarter) {
-        let mut acc = [[s.zero(); Q]; 4];
-        // With 16 registers one partial at a time, with 32 the four of a quarter.
-        let step = if S::WIDE { 4 } else { 1 };
-        for from in (0..4).step_by(step) {
-            for d in (0..width).step_by(LANES) {
-                for j in from..from + step {
-                    let k = d + partials[j];
-                    // SAFETY: d < width, a multiple of 16, and a partial is below 16, so k < width: both reads are
-                    // inside their slices, by the assertion.
-                    let (column, q) =
-                        unsafe { (s.load(&*columns.as_ptr().add(k * LANES).cast()), q.as_ptr().add(k)) };
-                    for (i, acc) in acc[j].iter_mut().enumerate() {
-                        // SAFETY: i < Q rows of width.
-                        let x = s.splat(unsafe { *q.add(i * width) });
-                        *acc = s.fma(x, column, *acc);
-                    }
+    assert!(q.len() == Q * width && width.is_multiple_of(LANES) && columns.len() == LANES * width);
+    let partials = [A, B, C, D];
+    let mut acc = [[s.zero(); Q]; 4];
+    // With 16 registers one partial at a time, with 32 all four.
+    let step = if S::WIDE { 4 } else { 1 };
+    for from in (0..4).step_by(step) {
+        for d in (0..width).step_by(LANES) {
+            for j in from..from + step {
+                // SAFETY: d < width, a multiple of 16, and a partial is below 16, so d + partial < width: both reads
+                // are inside their slices, by the assertion.
+                let (column, q) = unsafe {
+                    let column = columns.as_ptr().add(d * LANES).add(partials[j] * LANES);
+                    (s.load(&*column.cast()), q.as_ptr().add(d).add(partials[j]))
+                };
+                for (i, acc) in acc[j].iter_mut().enumerate() {
+                    // SAFETY: i < Q rows of width.
+                    let x = s.splat(unsafe { *q.add(i * width) });
+                    *acc = s.fma(x, column, *acc);
                 }
             }
         }
-        for (i, sum) in sum.iter_mut().enumerate() {
-            *sum = s.add(s.add(acc[0][i], acc[1][i]), s.add(acc[2][i], acc[3][i]));
-        }
     }
-    for (i, out) in out.chunks_mut(CHUNK).take(Q).enumerate() {
-        let sum = s.add(s.add(quarter[0][i], quarter[1][i]), s.add(quarter[2][i], quarter[3][i]));
-        s.store_upto(s.mul(sum, s.splat(scale)), &mut out[..LANES]);
-    }
+    let [a, b, c, d] = acc;
+    both::<S, Q>(s, both::<S, Q>(s, a, b), both::<S, Q>(s, c, d))
 }
 
 /// Turns the first n scores into `exp(score - max)`, padded with +0 to a multiple of 16; returns max and sum.
