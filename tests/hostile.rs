@@ -4,8 +4,10 @@
 mod common;
 
 use common::{ALIGN, ARRAY, BOOL, EMBD, I32, Model, STR, T_Q4_K, U8, U32, U64, VOCAB, array, str_bytes};
+use proptest::prelude::*;
 use quipu::Result;
 use quipu::graph::builder::CacheTypes;
+use quipu::loader::inspect::Inspection;
 use quipu::loader::weights::check_tensors;
 use quipu::loader::{Gguf, ParseOptions};
 use quipu::models::declare;
@@ -321,6 +323,39 @@ fn extreme_numbers_anywhere_load_or_err() {
         }
     }
     assert!(errors > table.len());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Several damages at once: bytes replaced, removed and inserted, the end cut off.
+    #[test]
+    fn damage_upon_damage_loads_or_errs(
+        edits in prop::collection::vec((0.0..1.0f64, 0u8..3, prop::collection::vec(any::<u8>(), 1..9)), 1..9),
+        keep in 0.0..1.2f64,
+    ) {
+        let mut bytes = Model::base().build();
+        let table = Model::base().header().0.len();
+        for (place, kind, with) in edits {
+            let at = (place * table as f64) as usize;
+            match kind {
+                0 => bytes[at..at + with.len()].copy_from_slice(&with),
+                1 => drop(bytes.drain(at..at + with.len())),
+                _ => drop(bytes.splice(at..at, with)),
+            }
+        }
+        bytes.truncate((keep * bytes.len() as f64) as usize);
+        let header_only = ParseOptions { header_only: true, ..ParseOptions::default() };
+        for options in [ParseOptions::default(), header_only] {
+            let (g, problems) = Gguf::parse_partly(bytes.as_slice().into(), &options);
+            // Whatever was read can be looked at.
+            let seen = Inspection::new(&g, problems, true).to_string();
+            prop_assert!(seen.contains("runnable"));
+            prop_assert!(g.entries().all(|(key, value)| g.get(key).is_some() && !value.to_string().is_empty()));
+            prop_assert!(g.tensors().iter().all(|t| g.data(t).is_none_or(|d| d.len() as u64 == t.bytes)));
+        }
+        let _ = load(&bytes);
+    }
 }
 
 /// Memory beside the file that a refusal may take.

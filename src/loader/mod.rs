@@ -1,6 +1,6 @@
 //! GGUF files in: bytes, header, weights on demand. And out: a writer and synthetic models for tests and benches.
 //!
-//! Files are hostile until proven otherwise. The parser reads through one bounded [`cursor`], sizes no allocation
+//! Files are hostile until proven otherwise. The parser reads through one bounded cursor, sizes no allocation
 //! from a count it has not checked against the bytes that are left, does all size arithmetic checked, and reports
 //! problems by code. Rules:
 //!
