@@ -1,9 +1,10 @@
 //! rope_table: cosine and sine of every rotation angle of the step's positions, shared by all layers.
 //!
 //! Shape: optional frequency factors F32 `[n_rot / 2]` -> F32 `[T, n_rot]`: cos and sin of pair 0, of pair 1, ...
-//! Numerics: as ggml makes the angles: theta starts at the position (f32), pair i uses `theta / factor[i]`
-//! (then times the linear scale), then theta is multiplied by `theta_scale = freq_base^(-2 / n_rot)` in f32. Cosine and
-//! sine are computed in f64 by our own polynomial and rounded once to f32.
+//! Numerics: as ggml makes the angles: theta starts at the position (f32), pair i turns by
+//! `freq_scale * (theta / factor[i])`, then theta is multiplied by `theta_scale = freq_base^(-2 / n_rot)`, all in f32
+//! (the exponent too; the power is ours in f64, rounded once). Cosine and sine are computed in f64 by our own
+//! polynomial and rounded once to f32.
 //! Source: Su et al., RoFormer, 2021; `ggml_rope_ext`; Llama 3 frequency factors from `rope_freqs.weight`.
 
 use super::{Cost, Sizes, Types, arity, math};
