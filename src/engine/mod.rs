@@ -1,4 +1,154 @@
-//! Filled in by its own commit.
+//! The library's face: a model file becomes an engine, an engine makes sessions, sessions get text.
+//!
+//! An [`Engine`] owns the file, its plans, their memory and the thread team. A [`Session`] is one text: its tokens
+//! and the keys and values of them. A step takes rows of one or several sessions, at whatever positions they are,
+//! through one pass; the bits of a session's logits do not depend on who else is in the step, on how its tokens
+//! are cut into passes, or on the number of threads.
+//!
+//! ```
+//! use quipu::engine::{Engine, EngineOptions, GenerateOptions, StopReason};
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let path = dir.path().join("model.gguf");
+//! # let file = std::fs::File::create(&path).unwrap();
+//! # quipu::loader::synth::synth("nano-llama", quipu::quant::DType::F32, 1, file)?;
+//! let mut engine = Engine::load(&path, EngineOptions::default())?;
+//! let mut session = engine.new_session()?;
+//! let options = GenerateOptions { max_tokens: 8, ..GenerateOptions::greedy() };
+//! let mut text = String::new();
+//! let mut pieces = engine.generate(&mut session, "Once upon a time", &options)?;
+//! for piece in &mut pieces {
+//!     text.push_str(piece?.as_str());
+//! }
+//! assert!(matches!(pieces.stop_reason(), Some(StopReason::Length | StopReason::Eos)));
+//! # Ok::<(), quipu::Error>(())
+//! ```
 
+pub mod adapter;
+mod generate;
+mod load;
+mod options;
 pub mod sampler;
+mod session;
+mod step;
 pub mod stop;
+mod trace;
+
+pub use adapter::Adapter;
+pub use generate::{CancelToken, GenerateOptions, Generator, StopReason, Timings};
+pub use options::{ContextLimit, EngineOptions};
+pub use sampler::{Sampler, SamplerParams};
+pub use session::Session;
+pub use step::{Logits, StepInput};
+pub use trace::{Trace, TraceOptions, TraceValue};
+
+use crate::backends::bind::Runner;
+use crate::backends::{Isa, KvLayout, alloc};
+use crate::error::{Error, Result};
+use crate::loader::Gguf;
+use crate::models::Hparams;
+use crate::plan::{Phase, Plan};
+use crate::text::Tokenizer;
+use std::time::Duration;
+
+/// What an engine has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Stats {
+    /// Graphs built; does not grow after loading.
+    pub graphs_built: u64,
+    /// Plans built; does not grow after loading.
+    pub plans_built: u64,
+    /// Time from opening the file to the engine being ready.
+    pub load: Duration,
+    /// Passes through a plan.
+    pub passes: u64,
+    /// Rows (tokens) that went through them.
+    pub rows: u64,
+}
+
+/// A loaded model, ready to run.
+#[derive(Debug)]
+pub struct Engine {
+    /// Tells the sessions of one engine from those of another.
+    id: u64,
+    runner: Runner,
+    gguf: Gguf,
+    hparams: Hparams,
+    tokenizer: Tokenizer,
+    options: EngineOptions,
+    isa: Isa,
+    kv: KvLayout,
+    limit: ContextLimit,
+    rows: step::RowTable,
+    /// Rows of logits that the last step left.
+    n_logits: u32,
+    stats: Stats,
+}
+
+impl Engine {
+    /// The model's metadata and tensor table.
+    pub fn gguf(&self) -> &Gguf {
+        &self.gguf
+    }
+    /// The model's hyper-parameters.
+    pub fn hparams(&self) -> &Hparams {
+        &self.hparams
+    }
+    /// Text to tokens and back.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+    /// Tokens that a session holds.
+    pub fn n_ctx(&self) -> u32 {
+        self.kv.n_ctx
+    }
+    /// What decided [`Engine::n_ctx`].
+    pub fn context_limit(&self) -> ContextLimit {
+        self.limit
+    }
+    /// Tokens of the vocabulary: elements of a row of logits.
+    pub fn n_vocab(&self) -> u32 {
+        self.hparams.n_vocab
+    }
+    /// The instruction set its plans are for.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+    /// Threads of its team.
+    pub fn n_threads(&self) -> u32 {
+        self.runner.n_threads()
+    }
+    /// Bytes of one session's cache.
+    pub fn session_bytes(&self) -> u64 {
+        self.kv.total_bytes().unwrap_or(u64::MAX)
+    }
+    /// Bytes of arena, scratch and logits together.
+    pub fn memory_bytes(&self) -> usize {
+        self.runner.memory_bytes()
+    }
+    /// The plan of a phase.
+    pub fn plan(&self, phase: Phase) -> Option<&Plan> {
+        self.runner.plan(load::number_of(phase))
+    }
+    /// What it has done so far.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// An empty session with a cache of its own.
+    ///
+    /// Errors: `InsufficientMemory` (resources).
+    pub fn new_session(&self) -> Result<Session> {
+        let need = self.session_bytes();
+        if let Some(have) = alloc::memory_available()
+            && need > have
+        {
+            return Err(Error::resources(alloc::insufficient(
+                "the KV cache of a session",
+                need,
+                Some(have),
+                "-c",
+            )));
+        }
+        Session::new(self.id, self.kv)
+    }
+}
