@@ -26,7 +26,8 @@ impl Golden {
         let bytes = std::fs::read(path).unwrap();
         let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
         let tensors = SafeTensors::deserialize(&bytes).unwrap();
-        let floats = |b: &[u8]| b.chunks_exact(4).map(|c| f32::from_le_bytes(c.try_into().unwrap())).collect();
+        let floats =
+            |b: &[u8]| b.chunks_exact(4).map(|c| f32::from_le_bytes(c.try_into().unwrap())).collect();
         Golden {
             meta: header.metadata().clone().unwrap(),
             tensors: tensors.iter().map(|(n, t)| (n.to_string(), floats(t.data()))).collect(),
@@ -72,7 +73,11 @@ fn isas() -> impl Iterator<Item = Isa> {
 fn the_model_is_the_one_the_goldens_were_made_for() {
     for t in TYPES {
         let sum = format!("{:016x}", fnv1a64(&model(t)));
-        assert_eq!(sum, Golden::read(t).meta["model_fnv1a64"], "{t}: make the goldens anew, note it in CHANGELOG");
+        assert_eq!(
+            sum,
+            Golden::read(t).meta["model_fnv1a64"],
+            "{t}: make the goldens anew, note it in CHANGELOG"
+        );
     }
 }
 
@@ -118,7 +123,9 @@ fn every_product_fed_with_their_input_gives_their_output() {
         let gguf = Gguf::parse(Bytes::from(model(t)), &ParseOptions::default()).unwrap();
         let mut n = 0;
         for (name, input) in &golden.tensors {
-            let Some(weight) = name.strip_prefix("mul_mat/").and_then(|n| n.strip_suffix("/in")) else { continue };
+            let Some(weight) = name.strip_prefix("mul_mat/").and_then(|n| n.strip_suffix("/in")) else {
+                continue;
+            };
             let info = gguf.tensor(weight).unwrap();
             let round = |x: &f32| match info.dtype {
                 DType::F16 => half::f16::from_f32(*x).to_f32(),

@@ -198,6 +198,21 @@ impl Runner {
         self.run_with(plan, rows, first_output, caches, None, Watched(observer))
     }
 
+    /// As [`Runner::run`], with NaN in every byte of the arena that holds no live value: before the step in all of
+    /// it, and in each buffer behind the last command that touches it. A plan whose lives are right gives the
+    /// same bits.
+    pub fn run_poisoned<'k>(
+        &mut self,
+        plan: usize,
+        rows: StepRows<'_>,
+        caches: impl Iterator<Item = &'k mut KvCache>,
+    ) -> Result<Ended> {
+        let (arena, len) = (self.memory.arena.ptr(), self.memory.arena.len());
+        // SAFETY: the arena is the runner's own, and no step runs.
+        unsafe { arena.write_bytes(NAN_BYTE, len) };
+        self.run_with(plan, rows, 0, caches, None, Poison { arena, len })
+    }
+
     fn run_with<'k, O: Observe>(
         &mut self,
         plan: usize,
@@ -318,6 +333,25 @@ impl Observe for Watched<'_> {
     const ON: bool = true;
     fn look(&mut self, seen: Observed<'_>) {
         (self.0)(seen);
+    }
+}
+
+/// Four of them are a NaN of f32, two of them a NaN of f16.
+const NAN_BYTE: u8 = 0xff;
+
+struct Poison {
+    arena: *mut u8,
+    len: usize,
+}
+impl Observe for Poison {
+    const ON: bool = true;
+    fn look(&mut self, seen: Observed<'_>) {
+        for b in seen.plan.buffers.rows().iter().filter(|b| b.last == seen.cmd) {
+            let inside = b.offset.checked_add(b.bytes).is_some_and(|end| end <= self.len as u64);
+            assert!(inside, "buffer {} leaves the arena", b.name);
+            // SAFETY: the bytes lie inside the arena, and the team waits for the observer.
+            unsafe { self.arena.add(b.offset as usize).write_bytes(NAN_BYTE, b.bytes as usize) };
+        }
     }
 }
 
