@@ -80,7 +80,7 @@ pub fn reference(a: &Attrs, heads: &mut [f32], table: &[f32]) {
 
 /// One pair by one angle.
 #[inline(always)]
-fn rotate([x, y]: [f32; 2], [cos, sin]: [f32; 2]) -> [f32; 2] {
+pub(crate) fn rotate([x, y]: [f32; 2], [cos, sin]: [f32; 2]) -> [f32; 2] {
     [x.mul_add(cos, -(y * sin)), x.mul_add(sin, y * cos)]
 }
 

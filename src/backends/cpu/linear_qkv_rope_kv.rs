@@ -72,7 +72,7 @@ unsafe fn finish<S: Simd>(
         unsafe {
             let heads = out.row_f32_mut(t, cols.clone());
             if which < 2 {
-                rope_heads(heads, table.row_f32(t), &a.rope);
+                rope_heads(s, heads, table.row_f32(t), &a.rope);
             }
             for (i, head) in heads.chunks_exact(head_dim).enumerate() {
                 match which {

@@ -27,11 +27,11 @@ unsafe fn simd<S: Simd>(s: S, ctx: &KernelCtx<'_>) {
         // SAFETY: operands are F32 rows of these heads; the shares of threads are different heads.
         unsafe {
             if head < n_q {
-                rope_head(&a.rope, q, table, &ctx.outs[0], t, head);
+                rope_head(s, &a.rope, q, table, &ctx.outs[0], t, head);
                 continue;
             }
             let head = head - n_q;
-            rope_head(&a.rope, k, table, &ctx.outs[1], t, head);
+            rope_head(s, &a.rope, k, table, &ctx.outs[1], t, head);
             let rotated = &*ctx.outs[1].row_f32_mut(t, head * dk..(head + 1) * dk);
             store_k(s, ctx, a.kv.layer, t, head as u32, rotated);
             store_v(s, ctx, a.kv.layer, t, head as u32, &v.row_f32(t)[head * dv..(head + 1) * dv]);

@@ -235,6 +235,33 @@ impl Simd for Avx2 {
         })
     }
     #[inline(always)]
+    fn unzip(self, a: Pair, b: Pair) -> (Pair, Pair) {
+        isa!({
+            let (mut even, mut odd) = (a, b);
+            for (i, [x, y]) in [a, b].into_iter().enumerate() {
+                // Shuffles work inside 128-bit halves; the quarters come out as 0, 2, 1, 3.
+                let (e, o) = (
+                    _mm256_castps_pd(_mm256_shuffle_ps::<0b10_00_10_00>(x, y)),
+                    _mm256_castps_pd(_mm256_shuffle_ps::<0b11_01_11_01>(x, y)),
+                );
+                even[i] = _mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(e));
+                odd[i] = _mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(o));
+            }
+            (even, odd)
+        })
+    }
+    #[inline(always)]
+    fn zip(self, even: Pair, odd: Pair) -> (Pair, Pair) {
+        isa!({
+            let mut out = [even, odd];
+            for (i, out) in out.iter_mut().enumerate() {
+                let (l, h) = (_mm256_unpacklo_ps(even[i], odd[i]), _mm256_unpackhi_ps(even[i], odd[i]));
+                *out = [_mm256_permute2f128_ps::<0x20>(l, h), _mm256_permute2f128_ps::<0x31>(l, h)];
+            }
+            (out[0], out[1])
+        })
+    }
+    #[inline(always)]
     fn transpose(self, v: &[Pair; LANES]) -> [Pair; LANES] {
         isa!({
             let mut out = [[_mm256_setzero_ps(); 2]; LANES];

@@ -206,6 +206,22 @@ impl Simd for Avx512 {
         })
     }
     #[inline(always)]
+    fn unzip(self, a: __m512, b: __m512) -> (__m512, __m512) {
+        isa!({
+            let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+            let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+            (_mm512_permutex2var_ps(a, even, b), _mm512_permutex2var_ps(a, odd, b))
+        })
+    }
+    #[inline(always)]
+    fn zip(self, even: __m512, odd: __m512) -> (__m512, __m512) {
+        isa!({
+            let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            let high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+            (_mm512_permutex2var_ps(even, low, odd), _mm512_permutex2var_ps(even, high, odd))
+        })
+    }
+    #[inline(always)]
     fn transpose(self, v: &[__m512; LANES]) -> [__m512; LANES] {
         isa!({
             // 4 x 4 blocks inside the 128-bit quarters, for each four rows ...

@@ -82,6 +82,10 @@ pub trait Simd: Copy {
     fn trees(self, v: &[Self::V; LANES]) -> Self::V;
     /// Lane i of result j is lane j of `v[i]`.
     fn transpose(self, v: &[Self::V; LANES]) -> [Self::V; LANES];
+    /// Elements 0, 2, 4, ... and 1, 3, 5, ... of the 32 in `a` and then `b`.
+    fn unzip(self, a: Self::V, b: Self::V) -> (Self::V, Self::V);
+    /// The inverse of [`Simd::unzip`].
+    fn zip(self, even: Self::V, odd: Self::V) -> (Self::V, Self::V);
 
     /// +0 in every lane.
     #[inline(always)]
@@ -135,11 +139,15 @@ pub trait Simd: Copy {
         let over = self.add(x, self.splat(f32::INFINITY));
         self.where_at_most(x, math::EXP_INF_ABOVE, y, over)
     }
+    /// `-a`, zeros included.
+    #[inline(always)]
+    fn neg(self, a: Self::V) -> Self::V {
+        self.sub(self.splat(-0.0), a)
+    }
     /// [`math::silu`] of every lane.
     #[inline(always)]
     fn silu(self, x: Self::V) -> Self::V {
-        // -0 - x is -x in every bit, zeros included.
-        let e = self.exp(self.sub(self.splat(-0.0), x));
+        let e = self.exp(self.neg(x));
         self.div(x, self.add(self.splat(1.0), e))
     }
     /// [`math::dot16`].

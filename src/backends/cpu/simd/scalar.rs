@@ -118,6 +118,16 @@ impl Simd for Scalar {
         lanes!(i => math::tree16(v[i]))
     }
     #[inline(always)]
+    fn unzip(self, a: Self::V, b: Self::V) -> (Self::V, Self::V) {
+        let at = |i: usize| if i < LANES { a[i] } else { b[i - LANES] };
+        (lanes!(i => at(2 * i)), lanes!(i => at(2 * i + 1)))
+    }
+    #[inline(always)]
+    fn zip(self, even: Self::V, odd: Self::V) -> (Self::V, Self::V) {
+        let at = |i: usize| if i.is_multiple_of(2) { even[i / 2] } else { odd[i / 2] };
+        (lanes!(i => at(i)), lanes!(i => at(LANES + i)))
+    }
+    #[inline(always)]
     fn transpose(self, v: &[Self::V; LANES]) -> [Self::V; LANES] {
         let mut out = [[0f32; LANES]; LANES];
         for (j, o) in out.iter_mut().enumerate() {

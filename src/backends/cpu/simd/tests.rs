@@ -43,6 +43,11 @@ fn everything<S: Simd>(s: S, x: &[f32]) -> Vec<f32> {
         put(s.fma(a, b, d));
         put(s.max(a, b));
         put(s.abs(a));
+        put(s.neg(a));
+        for v in [s.unzip(a, b), s.zip(a, b)] {
+            put(v.0);
+            put(v.1);
+        }
         put(s.exp(a));
         let mut q = [0i8; LANES];
         s.store_i8(s.mul(s.div(a, s.splat(2001.0)), s.splat(127.0)), &mut q);
@@ -122,6 +127,11 @@ fn scalar_methods_are_the_functions_of_math() {
     assert_eq!(Scalar.dot(&x, &x).to_bits(), math::dot16(&x, &x).to_bits());
     let rows: [_; LANES] = std::array::from_fn(|i| [i as f32; LANES]);
     assert_eq!(Scalar.transpose(&rows)[3], std::array::from_fn(|i| i as f32));
+    let (a, b): ([f32; LANES], [f32; LANES]) =
+        (std::array::from_fn(|i| i as f32), [0.0; LANES].map(|_| 20.0));
+    let (even, odd) = Scalar.unzip(a, b);
+    assert_eq!((even[7], even[8], odd[0], odd[7]), (14.0, 20.0, 1.0, 15.0));
+    assert_eq!(Scalar.zip(even, odd), (a, b));
     assert_eq!(Scalar.trees(&rows), std::array::from_fn(|i| 16.0 * i as f32));
     assert_eq!(Scalar.exp([f32::NAN; LANES]).map(f32::is_nan), [true; LANES]);
 }

@@ -206,6 +206,8 @@ fn rope_and_the_store_alone_and_fused() {
         (HalfSplit, 80, 32, 3, 1, DType::F16, DType::F32),
         (HalfSplit, 10, 10, 2, 1, DType::F32, DType::F16),
         (Adjacent, 19, 12, 2, 2, DType::F16, DType::F16),
+        (Adjacent, 40, 38, 2, 1, DType::F32, DType::F32),
+        (HalfSplit, 50, 44, 3, 3, DType::F16, DType::F16),
     ];
     for (pairing, head_dim, n_rot, n_head, n_kv, type_k, type_v) in cases {
         let (d, rows) = (head_dim as usize, 5);
