@@ -8,6 +8,7 @@ mod attention_tile;
 mod embed;
 mod entry;
 mod kv_append;
+pub mod limits;
 mod linear;
 mod linear_add;
 mod linear_qkv;

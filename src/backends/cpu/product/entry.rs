@@ -12,6 +12,25 @@ use crate::quant::DType;
 /// The weight types of one instruction set.
 pub(super) type Cores = [(DType, &'static Core); 4];
 
+/// Calls `f` with some weight rows and at most `most` activation rows, until all pairs have been seen. The weight
+/// rows are few enough to stay in the first levels of the cache for all activation rows, which are cut evenly.
+#[inline(always)]
+pub(super) fn cut_direct(w: &Rows, x: &Rows, out: Sums, most: usize, f: impl Fn(&Rows, &Rows, Sums)) {
+    let cuts = x.rows.div_ceil(most);
+    let some = if cuts > 1 { 16 } else { w.rows };
+    let mut r = 0;
+    while r < w.rows {
+        let to = (r + some).min(w.rows);
+        for i in 0..cuts {
+            let (t0, t1) = (x.rows * i / cuts, x.rows * (i + 1) / cuts);
+            // SAFETY: both ranges lie inside the rows; the place of the first sum lies among the sums.
+            let (w, x, ptr) = unsafe { (w.slice(r, to), x.slice(t0, t1), out.ptr.add(t0 * out.stride + r)) };
+            f(&w, &x, Sums { ptr, ..out });
+        }
+        r = to;
+    }
+}
+
 /// The float leaves of one instruction set: its token, weight rows of a tile x activation rows of a tile, and for
 /// 1, 2, ... activation rows the weight rows that the direct path has in flight.
 macro_rules! float_leaves {
@@ -23,19 +42,15 @@ macro_rules! float_leaves {
             /// As [`float::direct`], for any number of activation rows.
             #[$feature]
             unsafe fn direct<W: Weight>(w: &Rows, x: &Rows, _: *const u8, out: Sums) {
-                let mut t = 0;
-                while t < x.rows {
+                cut_direct(w, x, out, $nr, |w, x, out| {
                     // SAFETY: the caller's promise; the features are on.
                     unsafe {
-                        let some = x.slice(t, (t + $nr).min(x.rows));
-                        let out = Sums { ptr: out.ptr.add(t * out.stride), ..out };
-                        match some.rows {
-                            $($nt => float::direct::<_, W, $r, $nt>($token, w, &some, out),)*
+                        match x.rows {
+                            $($nt => float::direct::<_, W, $r, $nt>($token, w, x, out),)*
                             _ => {}
                         }
                     }
-                    t += $nr;
-                }
+                });
             }
             /// # Safety
             /// As [`float::pack`].
@@ -60,7 +75,7 @@ macro_rules! float_leaves {
             }
 
             static ACTS: Acts = Acts {
-                direct_max: if $nr == 1 { usize::MAX } else { $nr },
+                direct_max: if $nr == 1 { usize::MAX } else { 2 * $nr },
                 direct_bytes: |_| 0,
                 pack_direct: |_, _| {},
                 tile_rows: $nr,
@@ -118,7 +133,7 @@ static Q8_PLAIN: Core = Core {
 #[cfg(target_arch = "x86_64")]
 static Q8_AVX2: Core = Core {
     acts: &Acts {
-        direct_max: 3,
+        direct_max: 6,
         direct_bytes: |_| 0,
         pack_direct: |_, _| {},
         tile_rows: q8_avx2::TILE_ACTS,

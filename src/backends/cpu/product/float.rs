@@ -139,7 +139,13 @@ unsafe fn store_sums<S: Simd, const R: usize>(s: S, acc: &[S::V; R], out: *mut f
         *sum = s.tree(*acc);
     }
     // SAFETY: the caller's promise; no more than R values.
-    unsafe { std::ptr::copy_nonoverlapping(sums.as_ptr(), out, valid.min(R)) }
+    unsafe {
+        if valid >= R {
+            out.cast::<[f32; R]>().write_unaligned(sums);
+        } else {
+            std::ptr::copy_nonoverlapping(sums.as_ptr(), out, valid);
+        }
+    }
 }
 
 /// Packs up to `P` rows: `[steps][P][16]` f32, zeros past the rows' ends and for rows that are not there.

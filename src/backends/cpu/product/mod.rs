@@ -19,7 +19,7 @@ mod run;
 #[cfg(test)]
 mod tests;
 
-pub use matmul::matmul;
+pub use matmul::{Product, matmul};
 pub(super) use rows::{add_rows, product_rows};
 pub(super) use run::{Part, Pass, for_each, part_share, scratch_bytes, share_unit, supports};
 

@@ -5,6 +5,7 @@
 //! -128 for finite input. Tiles use sign-extended 16-bit pairs (`vpmaddwd`), which are exact for any bytes.
 //! Lanes are weight rows, as in the AVX-512 leaves.
 
+use super::entry::cut_direct;
 use super::{Rows, Sums, Tile, prefetch};
 use std::arch::x86_64::*;
 
@@ -46,21 +47,23 @@ unsafe fn scales_8(row: &[*const u8; 8], at: usize) -> __m256 {
     _mm256_cvtph_ps(unsafe { _mm_loadu_si128(bits.as_ptr().cast()) })
 }
 
-/// Sums of all weight rows against up to 3 activation rows.
+/// Sums of all weight rows against all activation rows.
 ///
 /// # Safety
 /// AVX2 is there; `w` and `x` describe readable rows of Q8_0 blocks of one length, and `out` has room for every
 /// pair.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn direct(w: &Rows, x: &Rows, _: *const u8, out: Sums) {
-    // SAFETY: the caller's promise, passed on; NT is the number of activation rows.
-    unsafe {
-        match x.rows {
-            1 => direct_rows::<1>(w, x, out),
-            2 => direct_rows::<2>(w, x, out),
-            _ => direct_rows::<3>(w, x, out),
+    cut_direct(w, x, out, 3, |w, x, out| {
+        // SAFETY: the caller's promise, passed on; NT is the number of activation rows.
+        unsafe {
+            match x.rows {
+                1 => direct_rows::<1>(w, x, out),
+                2 => direct_rows::<2>(w, x, out),
+                _ => direct_rows::<3>(w, x, out),
+            }
         }
-    }
+    });
 }
 
 /// # Safety

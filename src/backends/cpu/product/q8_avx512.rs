@@ -239,26 +239,57 @@ fn transpose_16(p: [__m512i; 8]) -> [__m512i; 8] {
 /// Packs up to 6 activation rows for tiles.
 ///
 /// # Safety
-/// AVX-512 with VNNI is there; `x` describes up to 6 readable rows of Q8_0 blocks; `out` takes `X_STEP` bytes
-/// per block.
+/// AVX-512 with VNNI is there; `x` describes 1 to 6 readable rows of Q8_0 blocks; `out` takes `X_STEP` bytes per
+/// block.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 pub(super) unsafe fn pack_acts(x: &Rows, out: *mut u8) {
-    for b in 0..x.n / 32 {
-        for t in 0..x.rows.min(TILE_ACTS) {
-            // SAFETY: the caller's promise; t is below 6, so every write lies in the step.
-            unsafe {
-                let block = x.ptr.add(t * x.row_bytes + 34 * b);
-                let step = out.add(b * X_STEP);
-                for k in 0..8 {
-                    let quad = block.add(2 + 4 * k).cast::<u32>().read_unaligned();
-                    step.add((k * TILE_ACTS + t) * 4).cast::<u32>().write(quad);
-                }
-                step.add(X_SCALE + 4 * t).cast::<f32>().write(scale(block));
-                let sum = sum_bytes(_mm256_loadu_si256(block.add(2).cast()));
-                step.add(X_FIX + 4 * t).cast::<i32>().write(-128 * sum);
+    // SAFETY: the caller's promise. Rows past the last one repeat it. Stores of 32 bytes where 24 count run over
+    // into what a later store writes, the last one into bytes 240 to 248 of the step.
+    unsafe {
+        let row: [*const u8; TILE_ACTS] = std::array::from_fn(|t| x.ptr.add(t.min(x.rows - 1) * x.row_bytes));
+        for b in 0..x.n / 32 {
+            let step = out.add(b * X_STEP);
+            let mut q = [_mm256_setzero_si256(); 8];
+            let mut d = [0u16; 8];
+            for ((q, d), row) in q.iter_mut().zip(&mut d).zip(row) {
+                *q = _mm256_loadu_si256(row.add(34 * b + 2).cast());
+                *d = row.add(34 * b).cast::<u16>().read_unaligned();
             }
+            let mut sum = _mm256_setzero_si256();
+            for (k, quad) in transpose_8(q).into_iter().enumerate() {
+                _mm256_storeu_si256(step.add(k * TILE_ACTS * 4).cast(), quad);
+                sum = _mm256_dpbusd_epi32(sum, _mm256_set1_epi8(1), quad);
+            }
+            let scales = _mm256_cvtph_ps(_mm_loadu_si128(d.as_ptr().cast()));
+            _mm256_storeu_ps(step.add(X_SCALE).cast(), scales);
+            let fix = _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32::<7>(sum));
+            _mm256_storeu_si256(step.add(X_FIX).cast(), fix);
         }
     }
+}
+
+/// An 8 x 8 transposition of dwords: register j holds dword j of every row.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+fn transpose_8(q: [__m256i; 8]) -> [__m256i; 8] {
+    // Per four rows: dword j of the four rows in each 128-bit half, j = 0, 1, 2, 3.
+    let mut four = [[_mm256_setzero_si256(); 4]; 2];
+    for (four, q) in four.iter_mut().zip(q.as_chunks::<4>().0) {
+        let (ab0, ab1) = (_mm256_unpacklo_epi32(q[0], q[1]), _mm256_unpackhi_epi32(q[0], q[1]));
+        let (cd0, cd1) = (_mm256_unpacklo_epi32(q[2], q[3]), _mm256_unpackhi_epi32(q[2], q[3]));
+        *four = [
+            _mm256_unpacklo_epi64(ab0, cd0),
+            _mm256_unpackhi_epi64(ab0, cd0),
+            _mm256_unpacklo_epi64(ab1, cd1),
+            _mm256_unpackhi_epi64(ab1, cd1),
+        ];
+    }
+    let mut out = [_mm256_setzero_si256(); 8];
+    for j in 0..4 {
+        out[j] = _mm256_permute2x128_si256::<0x20>(four[0][j], four[1][j]);
+        out[j + 4] = _mm256_permute2x128_si256::<0x31>(four[0][j], four[1][j]);
+    }
+    out
 }
 
 /// A tile against `NT` activation rows.
@@ -285,6 +316,9 @@ unsafe fn tile_halves<const NT: usize, const H: usize>(t: &Tile) {
     debug_assert!(t.first && t.last, "sums of blocks are never cut");
     let mut acc = [[_mm512_setzero_ps(); H]; NT];
     let (mut w, mut x) = (t.w, t.x);
+    // The compiler must not know this number: it would unroll the loop over it, keep all weights of a step in
+    // registers and the sums in memory, and finish one chain of products after another.
+    let quads = std::hint::black_box(8);
     for _ in 0..t.steps {
         // SAFETY: the caller's promise: a step of weights and one of activations are readable here.
         unsafe {
@@ -292,7 +326,7 @@ unsafe fn tile_halves<const NT: usize, const H: usize>(t: &Tile) {
             for (n, sum) in sum.iter_mut().enumerate() {
                 *sum = [_mm512_set1_epi32(x.add(X_FIX + 4 * n).cast::<i32>().read()); H];
             }
-            for k in 0..8 {
+            for k in 0..quads {
                 let mut q = [_mm512_setzero_si512(); H];
                 for (h, q) in q.iter_mut().enumerate() {
                     *q = _mm512_load_si512(w.add(k * 128 + h * 64).cast());

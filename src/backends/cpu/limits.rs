@@ -1,0 +1,184 @@
+//! What this machine can do at best: bytes read from memory, floating-point and byte products per second.
+//!
+//! Each is the best of several short runs, since other work on the machine only ever slows one down.
+
+#[cfg(target_arch = "x86_64")]
+use super::simd::{Avx2, Avx512};
+use super::simd::{LANES, Scalar, Simd};
+use crate::backends::Isa;
+use std::hint::black_box;
+use std::time::Instant;
+
+/// Runs `work` on `threads` threads at once, `runs` times, and returns the least seconds.
+fn best(threads: usize, runs: usize, work: impl Fn(usize) + Sync) -> f64 {
+    let mut least = f64::INFINITY;
+    for _ in 0..runs {
+        let start = Instant::now();
+        std::thread::scope(|s| {
+            for t in 1..threads {
+                let work = &work;
+                s.spawn(move || work(t));
+            }
+            work(0);
+        });
+        least = least.min(start.elapsed().as_secs_f64());
+    }
+    least
+}
+
+/// Bytes per second that `threads` threads together read from `bytes` bytes of memory, each its own part.
+///
+/// `bytes` should be far past the caches; `buffer` is what is read, made by the caller so that it is made once.
+pub fn read_bandwidth(buffer: &[u64], threads: usize, runs: usize) -> f64 {
+    let part = buffer.len() / threads.max(1);
+    let seconds = best(threads, runs, |t| {
+        black_box(fold(&buffer[t * part..(t + 1) * part]));
+    });
+    (part * threads * 8) as f64 / seconds
+}
+
+/// All words folded into one, with the widest registers there are.
+fn fold(words: &[u64]) -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if Isa::Avx512.available() {
+            // SAFETY: the machine has AVX-512.
+            return unsafe { fold_avx512(words) };
+        }
+        if Isa::Avx2.available() {
+            // SAFETY: the machine has AVX2.
+            return unsafe { fold_avx2(words) };
+        }
+    }
+    fold_words(words)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn fold_avx512(words: &[u64]) -> u64 {
+    fold_words(words)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn fold_avx2(words: &[u64]) -> u64 {
+    fold_words(words)
+}
+
+/// Four streams, so that a core has several pages open and several lines under way.
+#[inline(always)]
+fn fold_words(words: &[u64]) -> u64 {
+    let quarter = words.len() / 4 / 32 * 32;
+    let mut acc = [0u64; 32];
+    let streams = [0, 1, 2, 3].map(|i| &words[i * quarter..(i + 1) * quarter]);
+    let [a, b, c, d] = streams.map(|s| s.as_chunks::<32>().0);
+    for (((a, b), c), d) in a.iter().zip(b).zip(c).zip(d) {
+        for j in 0..32 {
+            acc[j] ^= a[j] ^ b[j] ^ c[j] ^ d[j];
+        }
+    }
+    acc.into_iter().fold(0, |x, y| x ^ y)
+}
+
+/// Floating-point operations per second of f32 fused multiply-adds (two each) on `threads` threads.
+pub fn peak_fma(isa: Isa, threads: usize, runs: usize) -> f64 {
+    const ROUNDS: usize = 400_000;
+    let isa = if isa.available() { isa } else { Isa::Scalar };
+    let seconds = best(threads, runs, |_| match isa {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the machine has the instruction set.
+        Isa::Avx512 => unsafe { fma_avx512(ROUNDS) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the machine has the instruction set.
+        Isa::Avx2 => unsafe { fma_avx2(ROUNDS) },
+        _ => fma_rounds::<_, 4>(Scalar, ROUNDS),
+    });
+    let chains = if isa == Isa::Avx512 { 16 } else { 4 };
+    (threads * ROUNDS * chains * LANES * 2) as f64 / seconds
+}
+
+#[inline(always)]
+fn fma_rounds<S: Simd, const CHAINS: usize>(s: S, rounds: usize) {
+    let mut acc = [s.splat(black_box(1.0)); CHAINS];
+    let (a, b) = (s.splat(black_box(0.999)), s.splat(black_box(0.001)));
+    for _ in 0..rounds {
+        for acc in &mut acc {
+            *acc = s.fma(*acc, a, b);
+        }
+    }
+    let sum = acc.into_iter().fold(s.zero(), |x, y| s.add(x, y));
+    black_box(s.tree(sum));
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn fma_avx2(rounds: usize) {
+    // SAFETY: these features are enabled.
+    fma_rounds::<_, 4>(unsafe { Avx2::new() }, rounds);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+fn fma_avx512(rounds: usize) {
+    // SAFETY: these features are enabled.
+    fma_rounds::<_, 16>(unsafe { Avx512::new() }, rounds);
+}
+
+/// Operations per second (a product and an addition are two) of exact byte products on `threads` threads, by the
+/// instructions that the Q8_0 tiles of `isa` are made of; `None` for the portable ones.
+pub fn peak_bytes(isa: Isa, threads: usize, runs: usize) -> Option<f64> {
+    const ROUNDS: usize = 400_000;
+    if !isa.available() {
+        return None;
+    }
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => {
+            // SAFETY: the machine has AVX-512 with VNNI.
+            let seconds = best(threads, runs, |_| unsafe { bytes_avx512(ROUNDS) });
+            Some((threads * ROUNDS * 16 * 64 * 2) as f64 / seconds)
+        }
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => {
+            // SAFETY: the machine has AVX2.
+            let seconds = best(threads, runs, |_| unsafe { bytes_avx2(ROUNDS) });
+            Some((threads * ROUNDS * 6 * 16 * 2) as f64 / seconds)
+        }
+        _ => None,
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+fn bytes_avx512(rounds: usize) {
+    use std::arch::x86_64::*;
+    let (a, b) = (_mm512_set1_epi32(black_box(0x0102_0304)), _mm512_set1_epi32(black_box(0x0101_0101)));
+    let mut acc = [_mm512_setzero_si512(); 16];
+    for _ in 0..rounds {
+        for acc in &mut acc {
+            *acc = _mm512_dpbusd_epi32(*acc, a, b);
+        }
+    }
+    let sum = acc.into_iter().fold(_mm512_setzero_si512(), |x, y| _mm512_add_epi32(x, y));
+    black_box(_mm512_reduce_add_epi32(sum));
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn bytes_avx2(rounds: usize) {
+    use std::arch::x86_64::*;
+    let mut a = _mm256_set1_epi32(black_box(0x0102_0304));
+    let mut b = [_mm256_setzero_si256(); 6];
+    for (i, b) in b.iter_mut().enumerate() {
+        *b = _mm256_set1_epi32(black_box(i as i32));
+    }
+    let mut acc = [_mm256_setzero_si256(); 6];
+    for _ in 0..rounds {
+        for (acc, b) in acc.iter_mut().zip(b) {
+            *acc = _mm256_add_epi32(*acc, _mm256_madd_epi16(a, b));
+        }
+        a = _mm256_xor_si256(a, b[1]);
+    }
+    let sum = acc.into_iter().fold(_mm256_setzero_si256(), |x, y| _mm256_add_epi32(x, y));
+    black_box(_mm_cvtsi128_si32(_mm256_castsi256_si128(sum)));
+}
