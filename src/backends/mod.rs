@@ -9,6 +9,7 @@ pub mod bind;
 pub mod check;
 pub mod cpu;
 pub mod isa;
+pub mod measure;
 pub mod team;
 pub mod view;
 

@@ -1,9 +1,17 @@
 //! Groups of flags that several commands take.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use quipu::backends::Isa;
 use quipu::error::{Error, Problem, Result, escape};
+use quipu::graph::builder::CacheTypes;
 use quipu::loader::{Gguf, LoadMode, OverrideValue, ParseOptions};
+use quipu::plan::FuseOptions;
+use quipu::quant::DType;
+use quipu::text::Tokenizer;
 use std::path::PathBuf;
+
+/// Context where the user names none and the model allows it.
+const DEFAULT_CTX: u32 = 4096;
 
 /// The model file.
 #[derive(Debug, Args)]
@@ -14,11 +22,35 @@ pub struct ModelArgs {
 }
 
 impl ModelArgs {
-    /// Opens the file for its header alone: tensor data may be missing and is not looked at.
+    /// Opens the file for its header alone: tensor data may be missing, as [`Gguf::is_cut`] tells.
     pub fn header(&self) -> Result<Gguf> {
         let options = ParseOptions { header_only: true, ..ParseOptions::default() };
         Gguf::open(&self.model, LoadMode::Auto, &options)
     }
+
+    /// The tokenizer of the file, which may be one without tensors, but not a part of one with them.
+    pub fn tokenizer(&self, overrides: &OverrideArgs) -> Result<Tokenizer> {
+        let overrides = overrides.parse()?;
+        let mut file = Gguf::open(&self.model, LoadMode::Mmap, &ParseOptions::default())?;
+        for (key, value) in overrides {
+            file.set_override(&key, value)?;
+        }
+        Tokenizer::from_gguf(&file)
+    }
+}
+
+/// How the file is read.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Loading")]
+pub struct LoadArgs {
+    /// Map the file or read it into memory: mmap, read or auto (read below 16 MiB)
+    #[arg(long, value_name = "MODE", default_value = "auto")]
+    pub load_mode: LoadMode,
+    /// Refuse a model with a NaN or an infinity in a weight; reads the whole file
+    #[arg(long)]
+    pub check_tensors: bool,
+    #[command(flatten)]
+    pub overrides: OverrideArgs,
 }
 
 /// `--override-kv`.
@@ -58,6 +90,115 @@ fn split_overrides(list: &str) -> Vec<String> {
         }
     }
     out
+}
+
+/// Element type of a cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CacheType {
+    /// Four bytes an element
+    F32,
+    /// Two bytes an element
+    F16,
+}
+
+impl CacheType {
+    /// As an element type.
+    pub fn dtype(self) -> DType {
+        match self {
+            CacheType::F32 => DType::F32,
+            CacheType::F16 => DType::F16,
+        }
+    }
+}
+
+/// What a plan depends on besides the file.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Planning")]
+pub struct PlanArgs {
+    /// Most tokens of a step, a longer prompt takes several [-ub]
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub ubatch_size: u32,
+    /// Element type of cached keys [-ctk]
+    #[arg(long, value_name = "TYPE", default_value = "f16")]
+    cache_type_k: CacheType,
+    /// Element type of cached values [-ctv]
+    #[arg(long, value_name = "TYPE", default_value = "f16")]
+    cache_type_v: CacheType,
+    /// Instruction set: scalar, avx2 or avx512 [default: the best of this machine]
+    #[arg(long, value_name = "ISA")]
+    pub isa: Option<Isa>,
+}
+
+impl PlanArgs {
+    /// Types of keys and values.
+    pub fn cache(&self) -> CacheTypes {
+        CacheTypes { k: self.cache_type_k.dtype(), v: self.cache_type_v.dtype() }
+    }
+}
+
+/// `--no-fuse`.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Planning")]
+pub struct FuseArgs {
+    /// Switch fusion off, or only these rules of it
+    #[arg(long, value_name = "RULE,...", num_args = 0..=1, require_equals = true, default_missing_value = "all")]
+    no_fuse: Option<String>,
+}
+
+impl FuseArgs {
+    /// Which rules are on.
+    pub fn options(&self) -> Result<FuseOptions> {
+        match self.no_fuse.as_deref() {
+            None => Ok(FuseOptions::default()),
+            Some("all") => Ok(FuseOptions::none()),
+            Some(rules) => FuseOptions::without(&rules.split(',').collect::<Vec<_>>()),
+        }
+    }
+}
+
+/// Context size.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Planning")]
+pub struct ContextArgs {
+    /// Tokens of context, 0 for the model's own [default: the least of the model's, 4096 and what fits]
+    #[arg(short, long, value_name = "N")]
+    ctx_size: Option<u32>,
+}
+
+impl ContextArgs {
+    /// What was asked for: 0 for all the model was trained with.
+    pub fn asked(&self) -> Option<u32> {
+        self.ctx_size
+    }
+    /// For a plan, which does not depend on the memory of this machine.
+    pub fn for_plan(&self, trained: u32) -> u32 {
+        match self.ctx_size {
+            None => trained.min(DEFAULT_CTX),
+            Some(0) => trained,
+            Some(n) => n,
+        }
+    }
+}
+
+/// Threads of the team.
+#[derive(Debug, Args)]
+pub struct ThreadArgs {
+    /// Threads (default: the processors this process may use)
+    #[arg(short, long, value_name = "N", allow_negative_numbers = true)]
+    threads: Option<i64>,
+}
+
+impl ThreadArgs {
+    /// The number asked for; `None` for the default, which 0 and less mean too.
+    pub fn count(&self) -> Result<Option<usize>> {
+        match self.threads {
+            None | Some(i64::MIN..=0) => Ok(None),
+            Some(n @ 1..=256) => Ok(Some(n as usize)),
+            Some(n) => Err(Error::usage(
+                Problem::new("OutOfRange", "--threads").found(n.to_string()).expected("at most 256"),
+            )),
+        }
+    }
 }
 
 /// Reads the ids of `1,2,3` or `1 2 3`.

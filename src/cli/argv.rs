@@ -148,3 +148,78 @@ impl<'a> Given<'a> {
             && self.0.value_source(id) == Some(ValueSource::CommandLine)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::command;
+    use super::*;
+
+    fn rewritten(args: &[&str]) -> Vec<String> {
+        let argv = std::iter::once("quipu").chain(args.iter().copied()).map(OsString::from);
+        rewrite(&command(), argv).into_iter().skip(1).map(|a| a.into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn short_names_of_several_letters_become_long_ones() {
+        let line = ["run", "-ub", "4", "-ctk=f32", "-ctv", "f16", "-lm", "read", "-co", "on", "-n", "5"];
+        let want = [
+            "run",
+            "--ubatch-size",
+            "4",
+            "--cache-type-k=f32",
+            "--cache-type-v",
+            "f16",
+            "--load-mode",
+            "read",
+            "--color",
+            "on",
+            "-n",
+            "5",
+        ];
+        assert_eq!(rewritten(&line), want);
+        assert_eq!(rewritten(&["bench", "-ub", "8"]), ["bench", "--ubatch-size", "8"]);
+    }
+
+    #[test]
+    fn values_and_what_follows_a_double_dash_are_left_alone() {
+        for line in [
+            &["run", "-p", "-ub", "-m", "-co"][..],
+            &["run", "--prompt", "-ctk", "--stop", "-lm"],
+            &["tokenize", "-m", "x", "--", "-ub"],
+        ] {
+            assert_eq!(rewritten(line), line);
+        }
+        // A flag without a value takes none.
+        assert_eq!(rewritten(&["run", "--echo", "-ub", "4"]), ["run", "--echo", "--ubatch-size", "4"]);
+    }
+
+    #[test]
+    fn every_short_name_stands_for_a_flag() {
+        let root = command();
+        for (short, long) in SHORT {
+            let known = |c: &Command| c.get_arguments().any(|a| a.get_long() == long.strip_prefix("--"));
+            assert!(root.get_subcommands().any(known), "{short}");
+        }
+    }
+
+    #[test]
+    fn every_long_flag_has_its_variable() {
+        let root = command();
+        let mut seen = 0;
+        for c in root.get_subcommands() {
+            let prefix = if c.get_name() == "bench" { "QUIPU_BENCH_" } else { "QUIPU_" };
+            for a in c.get_arguments() {
+                let Some(long) = a.get_long().filter(|l| *l != "help") else { continue };
+                let want = format!("{prefix}{}", long.replace('-', "_").to_ascii_uppercase());
+                assert_eq!(a.get_env(), Some(OsStr::new(&want)), "{} --{long}", c.get_name());
+                seen += 1;
+            }
+        }
+        assert!(seen > 50, "{seen} flags");
+    }
+
+    #[test]
+    fn the_command_tree_is_sound() {
+        command().debug_assert();
+    }
+}

@@ -2,9 +2,11 @@
 
 use super::args::OverrideArgs;
 use super::out::{Failure, Out, print_problems};
-use quipu::error::{Error, Result};
+use quipu::error::{Error, Problem};
+use quipu::graph::builder::CacheTypes;
 use quipu::loader::inspect::Inspection;
 use quipu::loader::{Bytes, Gguf, LoadMode, ParseOptions};
+use quipu::models;
 use quipu::text::Tokenizer;
 use std::path::PathBuf;
 
@@ -49,9 +51,26 @@ pub fn run(args: &Args, out: &mut Out) -> Result<(), Failure> {
     Err(Failure::Reported(quipu::Class::Model.exit_code()))
 }
 
-fn inspect(file: &Gguf, problems: Vec<quipu::Problem>, tensors: bool) -> Inspection {
+/// The facts with the verdicts of the architecture and of the tokenizer.
+fn inspect(file: &Gguf, problems: Vec<Problem>, tensors: bool) -> Inspection {
     let mut seen = Inspection::new(file, problems, tensors);
-    let problems_of = |r: Result<(), Error>| r.err().map(|e| e.problems().to_vec()).unwrap_or_default();
-    seen.judge("tokenizer", &problems_of(Tokenizer::from_gguf(file).map(drop)));
+    match models::declare(file, &[], CacheTypes::default()) {
+        Ok(d) => seen.require(file, &models::wants(&d.graph)),
+        Err(e) => judge(&mut seen, "architecture", &e),
+    }
+    match Tokenizer::from_gguf(file) {
+        Ok(_) => seen.judge("tokenizer", &[]),
+        Err(e) => judge(&mut seen, "tokenizer", &e),
+    }
     seen
+}
+
+/// A verdict with the problems that no verdict before has listed.
+fn judge(seen: &mut Inspection, what: &'static str, error: &Error) {
+    let new: Vec<Problem> = error.problems().iter().filter(|p| !seen.problems.contains(p)).cloned().collect();
+    // An error whose problems are all known still is one, and says so under its own verdict.
+    seen.judge(what, if new.is_empty() { error.problems() } else { &new });
+    if new.is_empty() {
+        seen.problems.truncate(seen.problems.len() - error.problems().len());
+    }
 }

@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 type Stop = Box<dyn FnOnce() + Send>;
 
@@ -11,12 +10,10 @@ type Stop = Box<dyn FnOnce() + Send>;
 static STOP: Mutex<Option<Stop>> = Mutex::new(None);
 /// A file that is not finished and is removed when the process is ended.
 static UNFINISHED: Mutex<Option<PathBuf>> = Mutex::new(None);
-static HAPPENED: AtomicBool = AtomicBool::new(false);
 
 /// Installs the handler (interrupt, terminate, hang-up). Without one the system's own way of ending holds.
 pub fn install() {
     let _ = ctrlc::set_handler(|| {
-        HAPPENED.store(true, Ordering::SeqCst);
         let stop = STOP.lock().ok().and_then(|mut s| s.take());
         match stop {
             Some(stop) => stop(),
@@ -40,11 +37,6 @@ pub fn clear() {
     if let Ok(mut s) = STOP.lock() {
         *s = None;
     }
-}
-
-/// Whether there was a Ctrl-C.
-pub fn happened() -> bool {
-    HAPPENED.load(Ordering::SeqCst)
 }
 
 /// Names a file that is being written, or none any more.

@@ -1,23 +1,28 @@
 //! The command line: one file per command, and what they share.
 //!
-//! - [`args`]: groups of flags that several commands take
-//! - [`argv`]: spellings and environment variables
-//! - [`out`]: standard output, errors and exit codes
-//! - [`interrupt`]: Ctrl-C
+//! Shared are [`args`], groups of flags; [`argv`], spellings and environment variables; [`load`], from flags to an
+//! engine; [`out`], standard output, errors and exit codes; [`terminal`], colour and bars; [`interrupt`], Ctrl-C.
 //!
 //! Model text alone goes to standard output, byte for byte; everything else goes to standard error. Colour and bars
 //! appear only on a terminal. Programs ask for `--json`.
 
-#![allow(dead_code)] // TEMP
 mod args;
 mod argv;
+mod bench;
 mod completions;
 mod inspect;
 mod interrupt;
+mod load;
 mod out;
+mod plan;
+mod prompt;
+mod report;
+mod run;
+mod sampling;
 mod synth;
 mod terminal;
 mod tokenize;
+mod trace;
 mod version;
 
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -49,12 +54,20 @@ instruction set, 130 interrupted.";
 
 #[derive(Debug, Subcommand)]
 enum Cmd {
+    /// Continue a text.
+    Run(Box<run::Args>),
     /// Print what a GGUF file holds and whether quipu can run it.
     Inspect(inspect::Args),
     /// Print the token ids of a text.
     Tokenize(tokenize::TokenizeArgs),
     /// Print the text of token ids.
     Detokenize(tokenize::DetokenizeArgs),
+    /// Print the graph or the plan of a model, from the header of its file alone.
+    Plan(plan::Args),
+    /// Write the activations of one pass over a text to a safetensors file.
+    Trace(trace::Args),
+    /// Measure prompt and generation speed, beside what memory allows.
+    Bench(bench::Args),
     /// Write a GGUF file of random weights in a known shape.
     Synth(synth::Args),
     /// Print a completion script for a shell.
@@ -87,15 +100,19 @@ pub fn main() -> ExitCode {
     };
     let none = ArgMatches::default();
     let given = argv::Given::new(matches.subcommand().map_or(&none, |(_, m)| m));
-    out::finish(run(cli.command, &given))
+    out::finish(run(cli.command, given))
 }
 
-fn run(command: Cmd, _given: &argv::Given<'_>) -> Result<(), Failure> {
+fn run(command: Cmd, given: argv::Given<'_>) -> Result<(), Failure> {
     let mut out = Out::stdout();
     match command {
+        Cmd::Run(a) => run::run(&a, given, &mut out),
         Cmd::Inspect(a) => inspect::run(&a, &mut out),
         Cmd::Tokenize(a) => tokenize::tokenize(&a, &mut out),
         Cmd::Detokenize(a) => tokenize::detokenize(&a, &mut out),
+        Cmd::Plan(a) => plan::run(&a, &mut out),
+        Cmd::Trace(a) => trace::run(&a, given),
+        Cmd::Bench(a) => bench::run(&a, &mut out),
         Cmd::Synth(a) => synth::run(&a),
         Cmd::Completions(a) => completions::run(&a, &mut out),
     }?;

@@ -90,6 +90,10 @@ impl Out {
     pub fn json(&mut self, value: &impl serde::Serialize) -> Result<(), Failure> {
         self.line(to_json(value)?)
     }
+    /// Writes a value as one line of JSON.
+    pub fn json_line(&mut self, value: &impl serde::Serialize) -> Result<(), Failure> {
+        self.line(serde_json::to_string(value).map_err(|e| no_json(&e))?)
+    }
     /// Ends the last line where a person reads, and nowhere else.
     pub fn final_newline(&mut self) -> Result<(), Failure> {
         if io::stdout().is_terminal() { self.text("\n") } else { Ok(()) }
@@ -102,8 +106,11 @@ impl Out {
 
 /// Indented JSON.
 pub fn to_json(value: &impl serde::Serialize) -> Result<String, Failure> {
-    serde_json::to_string_pretty(value)
-        .map_err(|e| Error::runtime(Problem::new("Json", "output").found(e.to_string())).into())
+    serde_json::to_string_pretty(value).map_err(|e| no_json(&e))
+}
+
+fn no_json(e: &serde_json::Error) -> Failure {
+    Error::runtime(Problem::new("Json", "output").found(e.to_string())).into()
 }
 
 fn stdout_failed(e: io::Error) -> Failure {

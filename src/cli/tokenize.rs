@@ -3,7 +3,7 @@
 use super::args::{ModelArgs, OverrideArgs, parse_ids};
 use super::out::{Failure, Out};
 use quipu::error::{Error, Problem};
-use quipu::text::{EncodeOptions, Tokenizer};
+use quipu::text::EncodeOptions;
 use serde_json::json;
 use std::fmt::Write;
 use std::io::Read;
@@ -49,15 +49,6 @@ pub struct DetokenizeArgs {
     overrides: OverrideArgs,
 }
 
-fn tokenizer(model: &ModelArgs, overrides: &OverrideArgs) -> Result<Tokenizer, Error> {
-    let overrides = overrides.parse()?;
-    let mut file = model.header()?;
-    for (key, value) in overrides {
-        file.set_override(&key, value)?;
-    }
-    Tokenizer::from_gguf(&file)
-}
-
 /// All of standard input.
 pub fn read_stdin() -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
@@ -70,7 +61,7 @@ pub fn read_stdin() -> Result<Vec<u8>, Error> {
 
 /// Prints ids separated by spaces, or JSON.
 pub fn tokenize(args: &TokenizeArgs, out: &mut Out) -> Result<(), Failure> {
-    let tokenizer = tokenizer(&args.model, &args.overrides)?;
+    let tokenizer = args.model.tokenizer(&args.overrides)?;
     let text = if args.text == "-" { read_stdin()? } else { args.text.clone().into_bytes() };
     let options = EncodeOptions { add_special: !args.no_bos, parse_special: args.parse_special };
     let mut ids = Vec::new();
@@ -94,7 +85,7 @@ pub fn tokenize(args: &TokenizeArgs, out: &mut Out) -> Result<(), Failure> {
 
 /// Prints the text byte for byte.
 pub fn detokenize(args: &DetokenizeArgs, out: &mut Out) -> Result<(), Failure> {
-    let tokenizer = tokenizer(&args.model, &args.overrides)?;
+    let tokenizer = args.model.tokenizer(&args.overrides)?;
     let ids = if args.ids == ["-"] {
         parse_ids(&[String::from_utf8_lossy(&read_stdin()?)])?
     } else {

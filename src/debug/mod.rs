@@ -1,1 +1,6 @@
-//! Filled in by its own commit.
+//! Tools to look at a run from outside: trace files, attention scores, and what the process and the machine did.
+
+pub mod machine;
+pub mod scores;
+pub mod sha256;
+pub mod trace_file;

@@ -1,0 +1,196 @@
+//! Limits of the machine, measured: how fast memory can be read.
+//!
+//! Generating a token reads every weight once, so the rate at which memory can be read bounds it. The figure is the
+//! best of several ways to read, because that is what a kernel could do at most: 1 to 8 streams per thread, each with
+//! and without software prefetch. The block is larger than any cache and has been written before, since pages that
+//! were never written all map to one page of zeros.
+
+use super::alloc::{Block, Use, memory_available};
+use crate::error::{Error, Problem, Result};
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+/// Bytes of the block where memory allows: several times the largest caches of processors in use.
+const BLOCK_BYTES: u64 = 1 << 30;
+
+/// Bytes below which caches would be measured.
+const LEAST_BYTES: u64 = 64 << 20;
+
+/// How often each way is tried; the best counts.
+const PASSES: usize = 3;
+
+/// Words (8 bytes) that one stream reads before the next one has its turn: four cache lines.
+const RUN: usize = 32;
+
+/// How fast memory can be read, and by which way.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub struct ReadRate {
+    /// Bytes per second, all threads together.
+    pub bytes_per_second: f64,
+    /// Threads.
+    pub threads: usize,
+    /// Streams per thread of the best way.
+    pub streams: usize,
+    /// Bytes of prefetch distance of the best way; 0 for none.
+    pub prefetch: usize,
+    /// Bytes of the block that was read.
+    pub block_bytes: u64,
+}
+
+/// Measures how fast `threads` threads together can read memory. Takes about two seconds and up to 1 GiB.
+///
+/// Errors: `InsufficientMemory` (resources), `OutOfRange` (usage) for no threads.
+pub fn read_rate(threads: usize) -> Result<ReadRate> {
+    if threads == 0 {
+        return Err(Error::usage(Problem::new("OutOfRange", "threads").found("0").expected("at least 1")));
+    }
+    let room = memory_available().map_or(BLOCK_BYTES, |free| free / 4);
+    read_rate_of(threads, BLOCK_BYTES.min(room).max(LEAST_BYTES))
+}
+
+fn read_rate_of(threads: usize, bytes: u64) -> Result<ReadRate> {
+    let mut block = Block::zeroed(bytes, "the block of the read measurement", "-t", Use::Whole)?;
+    let words: &mut [u64] = bytemuck::cast_slice_mut(block.bytes_mut());
+    let share = (words.len() / threads / (8 * RUN)).max(1) * 8 * RUN;
+    let used = (share * threads).min(words.len());
+    std::thread::scope(|s| {
+        for (i, part) in words[..used].chunks_mut(share).enumerate() {
+            s.spawn(move || part.fill(i as u64 + 1));
+        }
+    });
+    let parts: Vec<&[u64]> = words[..used].chunks(share).collect();
+    let mut best = ReadRate {
+        bytes_per_second: 0.0,
+        threads: parts.len(),
+        streams: 1,
+        prefetch: 0,
+        block_bytes: 8 * used as u64,
+    };
+    for streams in [1, 2, 4, 8] {
+        for prefetch in [0, 1024, 4096] {
+            let fastest = (0..PASSES).map(|_| pass(&parts, streams, prefetch)).min().unwrap_or(Duration::MAX);
+            let rate = best.block_bytes as f64 / fastest.as_secs_f64().max(1e-9);
+            if rate > best.bytes_per_second {
+                best = ReadRate { bytes_per_second: rate, streams, prefetch, ..best };
+            }
+        }
+    }
+    Ok(best)
+}
+
+/// Time from the first reader's start to the last reader's end, each reading its part once.
+fn pass(parts: &[&[u64]], streams: usize, prefetch: usize) -> Duration {
+    let ready = Barrier::new(parts.len());
+    let times: Vec<(Instant, Instant)> = std::thread::scope(|s| {
+        let reader = |part| {
+            let ready = &ready;
+            s.spawn(move || {
+                ready.wait();
+                let start = Instant::now();
+                std::hint::black_box(read(part, streams, prefetch));
+                (start, Instant::now())
+            })
+        };
+        let readers: Vec<_> = parts.iter().map(|part| reader(*part)).collect();
+        // A reader does nothing that can panic.
+        readers.into_iter().filter_map(|r| r.join().ok()).collect()
+    });
+    let first = times.iter().map(|t| t.0).min();
+    let last = times.iter().map(|t| t.1).max();
+    first.zip(last).map_or(Duration::MAX, |(first, last)| last.duration_since(first))
+}
+
+fn read(part: &[u64], streams: usize, prefetch: usize) -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use super::Isa;
+        if Isa::Avx512.available() {
+            // SAFETY: the line above found the features.
+            return unsafe { read_avx512(part, streams, prefetch) };
+        }
+        if Isa::Avx2.available() {
+            // SAFETY: the line above found the features.
+            return unsafe { read_avx2(part, streams, prefetch) };
+        }
+    }
+    read_any(part, streams, prefetch)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn read_avx512(part: &[u64], streams: usize, prefetch: usize) -> u64 {
+    read_any(part, streams, prefetch)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn read_avx2(part: &[u64], streams: usize, prefetch: usize) -> u64 {
+    read_any(part, streams, prefetch)
+}
+
+#[inline(always)]
+fn read_any(part: &[u64], streams: usize, prefetch: usize) -> u64 {
+    match streams {
+        1 => read_streams::<1>(part, prefetch),
+        2 => read_streams::<2>(part, prefetch),
+        4 => read_streams::<4>(part, prefetch),
+        _ => read_streams::<8>(part, prefetch),
+    }
+}
+
+/// The sum of all words, read as `K` streams side by side. `part` is a multiple of `8 * RUN` words.
+#[inline(always)]
+fn read_streams<const K: usize>(part: &[u64], prefetch: usize) -> u64 {
+    let len = part.len() / K;
+    let mut streams: [_; K] = std::array::from_fn(|k| part[k * len..(k + 1) * len].chunks_exact(RUN));
+    let mut sums = [0u64; RUN];
+    for _ in 0..len / RUN {
+        for stream in &mut streams {
+            let Some(run) = stream.next() else { continue };
+            if prefetch > 0 {
+                for line in 0..RUN / 8 {
+                    prefetch_line(run.as_ptr().wrapping_add(line * 8).wrapping_byte_add(prefetch));
+                }
+            }
+            for (sum, word) in sums.iter_mut().zip(run) {
+                *sum = sum.wrapping_add(*word);
+            }
+        }
+    }
+    sums.iter().fold(0, |a, b| a.wrapping_add(*b))
+}
+
+#[inline(always)]
+fn prefetch_line(at: *const u64) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch is a hint; it reads nothing and never faults, whatever the address.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch(at.cast::<i8>(), std::arch::x86_64::_MM_HINT_T0);
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_way_reads_every_word() {
+        let words: Vec<u64> = (0..8 * RUN as u64 * 3).map(|i| i * i).collect();
+        let sum = words.iter().sum::<u64>();
+        for streams in [1, 2, 4, 8] {
+            for prefetch in [0, 1024] {
+                assert_eq!(read(&words, streams, prefetch), sum, "{streams} {prefetch}");
+                assert_eq!(read_any(&words, streams, prefetch), sum, "{streams} {prefetch}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_rate_is_found() {
+        let r = read_rate_of(2, 4 << 20).unwrap();
+        assert!(r.bytes_per_second > 1e6 && r.threads == 2 && r.block_bytes == 4 << 20, "{r:?}");
+        assert_eq!(read_rate(0).unwrap_err().code(), "OutOfRange");
+    }
+}

@@ -1,0 +1,178 @@
+//! `quipu run`: text from a prompt.
+
+use super::argv::Given;
+use super::interrupt;
+use super::load::EngineArgs;
+use super::out::{Failure, Out, note, print_error};
+use super::prompt::{PromptArgs, unescape};
+use super::report::{Report, describe};
+use super::sampling::SamplingArgs;
+use super::terminal::Color;
+use quipu::engine::stop::StopMatcher;
+use quipu::engine::{CancelToken, GenerateOptions, StopReason};
+use quipu::error::{Class, Error, Problem, Result};
+use quipu::text::EncodeOptions;
+
+/// Continue a text.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Standard output gets the model's text alone, everything else goes to standard error. Examples:
+  quipu run -m model.gguf -p \"Once upon a time\" -n 200
+  quipu run -m model.gguf -p \"Once upon a time\" --temp 0 --stop \"The end\"
+  quipu run -m model.gguf --json < prompt.txt | jq -r .text")]
+pub struct Args {
+    #[command(flatten)]
+    prompt: PromptArgs,
+    /// Most tokens to generate, -1 for as many as the context holds
+    #[arg(
+        short = 'n',
+        long,
+        visible_alias = "n-predict",
+        value_name = "N",
+        default_value_t = -1,
+        allow_negative_numbers = true
+    )]
+    predict: i64,
+    /// Print the prompt before the text
+    #[arg(long)]
+    echo: bool,
+    /// End when this text comes up, which is not printed; may be given several times
+    #[arg(
+        short = 'r',
+        long,
+        visible_alias = "reverse-prompt",
+        value_name = "TEXT",
+        allow_hyphen_values = true
+    )]
+    stop: Vec<String>,
+    /// Colour the prompt of --echo: on, off or auto [-co]
+    #[arg(
+        long,
+        value_name = "WHEN",
+        default_value = "auto",
+        num_args = 0..=1,
+        default_missing_value = "on",
+        hide_possible_values = true
+    )]
+    color: Color,
+    /// Print one JSON object at the end instead of the text
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    engine: EngineArgs,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+}
+
+/// Yellow, as llama.cpp shows prompts.
+const PROMPT_COLOR: &[u8] = b"\x1b[33m";
+const PLAIN: &[u8] = b"\x1b[0m";
+
+/// Generates; the text streams to standard output.
+pub fn run(args: &Args, given: Given<'_>, out: &mut Out) -> Result<(), Failure> {
+    let sampler = args.sampling.params();
+    sampler.check()?;
+    let engine_options = args.engine.options()?;
+    let stop = stop_strings(&args.stop, args.prompt.escapes(given))?;
+    StopMatcher::new(&stop)?;
+    let prompt = args.prompt.read(given)?;
+
+    let (mut engine, load) = args.engine.load(engine_options)?;
+    let encode = EncodeOptions { add_special: true, parse_special: true };
+    let mut tokens = Vec::new();
+    engine.tokenizer().encode(&prompt, encode, &mut tokens)?;
+    if !args.json {
+        note(describe(&engine));
+    }
+    let mut report = Report::new(&engine, &args.engine.model.model, load);
+    let cancel = CancelToken::new();
+    let options = GenerateOptions {
+        max_tokens: args.predict,
+        sampler,
+        stop: stop.clone(),
+        cancel: Some(cancel.clone()),
+        ..GenerateOptions::default()
+    };
+    let mut session = engine.new_session()?;
+    let n_prompt = tokens.len();
+    let mut pieces = engine.generate_from(&mut session, tokens, &options)?;
+    if args.echo && !args.json {
+        echo(out, &prompt, args.color.stdout())?;
+    }
+
+    interrupt::on_next(move || cancel.cancel());
+    let mut failed: Option<Error> = None;
+    let mut last = 0;
+    for piece in &mut pieces {
+        match piece {
+            Ok(piece) => {
+                last = piece.id;
+                if args.json {
+                    report.text.push_str(piece.as_str());
+                } else if !piece.as_str().is_empty() {
+                    out.text(piece.as_str())?;
+                    out.flush()?;
+                }
+            }
+            Err(e) => failed = Some(e),
+        }
+    }
+    interrupt::clear();
+
+    report.tokens = pieces.session().tokens().get(n_prompt..).unwrap_or_default().to_vec();
+    report.decoded(report.tokens.len(), pieces.timings());
+    // Nothing has needed the keys and values of the last token, so the session does not hold it.
+    if (report.tokens.len() as u64) < pieces.timings().generated_tokens {
+        report.tokens.push(last);
+    }
+    report.seed = pieces.seed();
+    report.stop_reason = pieces.stop_reason();
+    report.stop_string = pieces.stop_string().and_then(|i| stop.get(i).cloned());
+    if args.json {
+        report.prompt = String::from_utf8_lossy(&prompt).into_owned();
+        out.json_line(&report)?;
+    } else {
+        out.final_newline()?;
+    }
+    out.flush()?;
+    if !args.json {
+        note(&report);
+    }
+    match failed {
+        Some(e) => {
+            print_error(&e);
+            Err(Failure::Reported(e.class().exit_code()))
+        }
+        None if report.stop_reason == Some(StopReason::Cancelled) => {
+            Err(Failure::Reported(Class::Interrupted.exit_code()))
+        }
+        None => Ok(()),
+    }
+}
+
+fn echo(out: &mut Out, prompt: &[u8], color: bool) -> Result<(), Failure> {
+    if color {
+        out.bytes(PROMPT_COLOR)?;
+    }
+    out.bytes(prompt)?;
+    if color {
+        out.bytes(PLAIN)?;
+    }
+    out.flush()
+}
+
+/// The texts that end the generation, with escapes read.
+fn stop_strings(texts: &[String], escapes: bool) -> Result<Vec<String>> {
+    let read = |text: &String| {
+        if !escapes {
+            return Ok(text.clone());
+        }
+        String::from_utf8(unescape(text.as_bytes())).map_err(|_| {
+            let thing = format!("--stop \"{}\"", quipu::error::escape(text));
+            Error::usage(
+                Problem::new("NotUtf8", thing).expected("whole characters after reading its escapes"),
+            )
+        })
+    };
+    texts.iter().map(read).collect()
+}
