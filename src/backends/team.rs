@@ -17,7 +17,7 @@ use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::thread::Thread;
+use std::thread::{JoinHandle, Thread};
 
 /// Most threads of a team.
 pub const MAX_THREADS: usize = 256;
@@ -231,7 +231,8 @@ impl Shared {
 pub struct Team {
     shared: Arc<Shared>,
     /// Holds the workers; `None` for a team of one.
-    _pool: Option<rayon::ThreadPool>,
+    pool: Option<rayon::ThreadPool>,
+    workers: Vec<JoinHandle<()>>,
 }
 
 impl std::fmt::Debug for Team {
@@ -267,10 +268,16 @@ impl Team {
             beds: (1..n).map(|_| Line(Bed::default())).collect(),
             message: Mutex::new(String::new()),
         });
-        let pool = (n > 1).then(|| {
+        let mut team = Team { shared: Arc::clone(&shared), pool: None, workers: Vec::new() };
+        if n > 1 {
             let pool = rayon::ThreadPoolBuilder::new()
                 .num_threads(n - 1)
                 .thread_name(|i| format!("quipu-{}", i + 1))
+                .spawn_handler(|worker| {
+                    let name = worker.name().map_or_else(String::new, ToString::to_string);
+                    team.workers.push(std::thread::Builder::new().name(name).spawn(|| worker.run())?);
+                    Ok(())
+                })
                 .build()
                 .map_err(|e| {
                     Error::resources(
@@ -279,11 +286,10 @@ impl Team {
                             .hint("use fewer threads (-t)"),
                     )
                 })?;
-            let s = Arc::clone(&shared);
-            pool.spawn_broadcast(move |worker| s.live(worker.index() as u32 + 1));
-            Ok(pool)
-        });
-        Ok(Team { shared, _pool: pool.transpose()? })
+            pool.spawn_broadcast(move |worker| shared.live(worker.index() as u32 + 1));
+            team.pool = Some(pool);
+        }
+        Ok(team)
     }
 
     /// Members, this thread included.
@@ -335,9 +341,15 @@ impl Team {
 }
 
 impl Drop for Team {
+    /// Ends the resident loop and waits for the workers, so that an engine that is gone leaves no threads behind.
     fn drop(&mut self) {
         self.shared.leave.store(true, Ordering::Release);
         self.shared.publish();
+        drop(self.pool.take());
+        for worker in self.workers.drain(..) {
+            // A worker cannot panic: `take_part` catches what it runs.
+            let _ = worker.join();
+        }
     }
 }
 
@@ -429,11 +441,7 @@ mod tests {
         let team = Team::new(3).unwrap();
         let shared = Arc::downgrade(&team.shared);
         drop(team);
-        let start = Instant::now();
-        while shared.upgrade().is_some() {
-            assert!(start.elapsed() < Duration::from_secs(10), "a worker is still in its loop");
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        assert!(shared.upgrade().is_none(), "a worker is still in its loop");
     }
 
     #[test]

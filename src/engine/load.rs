@@ -39,17 +39,17 @@ impl Engine {
         let started = Instant::now();
         let path = path.as_ref();
         options.check()?;
-        let pool = loading_pool(&options)?;
-        let gguf = pool.install(|| Gguf::open(path, options.load_mode, &ParseOptions::default()))?;
-        Engine::build(gguf, options, &pool, started)
+        with_pool(&options, |pool| {
+            let open = || Gguf::open(path, options.load_mode, &ParseOptions::default());
+            Engine::build(pool.install(open)?, options.clone(), pool, started)
+        })
     }
 
     /// As [`Engine::load`], for a file that has been parsed already.
     pub fn from_gguf(gguf: Gguf, options: EngineOptions) -> Result<Engine> {
         let started = Instant::now();
         options.check()?;
-        let pool = loading_pool(&options)?;
-        Engine::build(gguf, options, &pool, started)
+        with_pool(&options, |pool| Engine::build(gguf, options.clone(), pool, started))
     }
 
     fn build(
@@ -100,12 +100,14 @@ impl Engine {
     }
 }
 
-/// Threads for reading and checking, gone before the first step (the team has threads of its own).
-fn loading_pool(options: &EngineOptions) -> Result<rayon::ThreadPool> {
+/// Runs `work` with threads for reading and checking. They are gone when it returns: the team has threads of its own,
+/// and a pool that is merely dropped would end, and allocate, beside the first steps.
+fn with_pool<T>(options: &EngineOptions, work: impl FnOnce(&rayon::ThreadPool) -> Result<T>) -> Result<T> {
     let n = options.threads.unwrap_or_else(default_threads);
-    rayon::ThreadPoolBuilder::new().num_threads(n).build().map_err(|e| {
+    let builder = rayon::ThreadPoolBuilder::new().num_threads(n);
+    builder.build_scoped(rayon::ThreadBuilder::run, work).unwrap_or_else(|e| {
         let p = Problem::new("NoThreads", format!("{n} threads to load with")).found(e.to_string());
-        Error::resources(p.hint("use fewer threads (-t)"))
+        Err(Error::resources(p.hint("use fewer threads (-t)")))
     })
 }
 

@@ -1,6 +1,7 @@
 //! A small valid model, written field by field by a writer of its own, so that a test can damage any one of them.
 #![allow(dead_code)] // each test file uses a part
 
+pub mod engines;
 pub mod process;
 
 /// Value types of GGUF, by id.

@@ -1,0 +1,185 @@
+//! The logits have the same bits whatever the threads, the passes, the instruction set, the fusion, the company and
+//! the way the file was loaded.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::engines::{all_bits, bits, engine, file, nano, odd, one_thread, tokens};
+use quipu::backends::Isa;
+use quipu::engine::{Engine, EngineOptions, Logits, StepInput};
+use quipu::loader::synth::Shape;
+use quipu::loader::{Bytes, LoadMode};
+use quipu::plan::{FuseOptions, fuse};
+use quipu::quant::DType;
+
+/// Tokens of the text: more than one chunk of attention, and no multiple of anything.
+const N: usize = 301;
+
+fn options() -> EngineOptions {
+    EngineOptions { n_outputs: N as u32, ..one_thread() }
+}
+
+type Rows = Vec<Vec<u32>>;
+
+/// The logits of the text in one pass on one thread.
+fn expected(model: &Bytes, options: &EngineOptions) -> Rows {
+    let mut e = engine(model, EngineOptions { n_ubatch: 512, threads: Some(1), ..options.clone() });
+    let mut session = e.new_session().unwrap();
+    let rows = all_bits(&mut e, &mut session, &tokens(N, 1));
+    let first = &rows[0];
+    assert!(rows.iter().skip(1).all(|r| r != first), "logits do not depend on the text");
+    rows
+}
+
+fn same(what: &str, found: &Rows, expected: &Rows) {
+    for (i, (a, b)) in found.iter().zip(expected).enumerate() {
+        let at = a.iter().zip(b).position(|(x, y)| x != y);
+        assert_eq!(at, None, "{what}: row {i} differs");
+    }
+    assert_eq!(found.len(), expected.len(), "{what}");
+}
+
+fn check(what: &str, e: &mut Engine, expected: &Rows) {
+    let mut session = e.new_session().unwrap();
+    same(what, &all_bits(e, &mut session, &tokens(N, 1)), expected);
+}
+
+/// Every way to run one text.
+fn every_way(name: &str, shape: &Shape, dtype: DType, base: &EngineOptions) {
+    let model = file(shape, dtype);
+    let rows = expected(&model, base);
+    let with = |f: &dyn Fn(&mut EngineOptions)| {
+        let mut o = base.clone();
+        f(&mut o);
+        engine(&model, o)
+    };
+    for threads in [2, 3] {
+        check(&format!("{name} {threads} threads"), &mut with(&|o| o.threads = Some(threads)), &rows);
+    }
+    for ub in [1, 7, 64] {
+        check(&format!("{name} -ub {ub}"), &mut with(&|o| o.n_ubatch = ub), &rows);
+    }
+    for isa in Isa::ALL.into_iter().filter(|i| i.available()) {
+        check(&format!("{name} {isa}"), &mut with(&|o| o.isa = Some(isa)), &rows);
+        let unfused = &|o: &mut EngineOptions| {
+            (o.isa, o.fuse, o.threads, o.n_ubatch) = (Some(isa), FuseOptions::none(), Some(2), 64);
+        };
+        check(&format!("{name} {isa} unfused"), &mut with(unfused), &rows);
+    }
+    let mut e = with(&|_| ());
+    let mut session = e.new_session().unwrap();
+    let one_by_one: Rows = tokens(N, 1).chunks(1).flat_map(|t| all_bits(&mut e, &mut session, t)).collect();
+    same(&format!("{name} token by token"), &one_by_one, &rows);
+}
+
+#[test]
+fn f32() {
+    every_way("F32", &nano(), DType::F32, &options());
+}
+
+#[test]
+fn f16() {
+    every_way("F16", &nano(), DType::F16, &options());
+}
+
+#[test]
+fn bf16_with_f32_cache() {
+    let base = EngineOptions { type_k: DType::F32, type_v: DType::F32, ..options() };
+    every_way("BF16", &nano(), DType::BF16, &base);
+}
+
+#[test]
+fn q8_0() {
+    every_way("Q8_0", &nano(), DType::Q8_0, &options());
+}
+
+#[test]
+fn sizes_that_nothing_divides() {
+    every_way("odd F16", &odd(), DType::F16, &options());
+    let base = EngineOptions { type_k: DType::F32, ..options() };
+    every_way("odd F32", &odd(), DType::F32, &base);
+}
+
+#[test]
+fn each_fusion_rule_alone_left_out() {
+    for dtype in [DType::F16, DType::Q8_0] {
+        let model = file(&nano(), dtype);
+        let rows = expected(&model, &options());
+        for rule in fuse::RULES {
+            let o = EngineOptions { fuse: FuseOptions::without(&[rule.name]).unwrap(), ..options() };
+            check(&format!("{dtype} without {}", rule.name), &mut engine(&model, o), &rows);
+        }
+    }
+}
+
+#[test]
+fn mapped_or_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    let model = file(&nano(), DType::Q8_0);
+    std::fs::write(&path, &*model).unwrap();
+    let rows = expected(&model, &options());
+    for load_mode in [LoadMode::Mmap, LoadMode::Read] {
+        let mut e = Engine::load(&path, EngineOptions { load_mode, ..options() }).unwrap();
+        check(&format!("{load_mode}"), &mut e, &rows);
+    }
+}
+
+/// A text alone, beside another, and in one step with three others that are elsewhere in their texts.
+#[test]
+fn company_changes_nothing() {
+    for (dtype, threads) in [(DType::F32, 1), (DType::F16, 3), (DType::Q8_0, 2)] {
+        let model = file(&nano(), dtype);
+        let rows = expected(&model, &options());
+        let o = EngineOptions { threads: Some(threads), n_ubatch: 64, ..options() };
+        let mut e = engine(&model, o);
+        let text = tokens(N, 1);
+        let last = |e: &Engine, row| vec![bits(e, row)];
+
+        // Beside another that decodes.
+        let (mut a, mut b) = (e.new_session().unwrap(), e.new_session().unwrap());
+        let other = tokens(N, 2);
+        for i in 0..40 {
+            let n = e.step(&mut [
+                StepInput { session: &mut b, tokens: &other[i..=i], logits: Logits::Last },
+                StepInput { session: &mut a, tokens: &text[i..=i], logits: Logits::Last },
+            ]);
+            assert_eq!(n.unwrap(), 2);
+            same(&format!("{dtype} beside another, token {i}"), &last(&e, 1), &rows[i..=i].to_vec());
+        }
+
+        // In one step with three others: one long prompt, one that decodes far on, one without logits.
+        let mut others: Vec<_> = (0..3).map(|_| e.new_session().unwrap()).collect();
+        e.step(&mut [StepInput { session: &mut others[1], tokens: &other, logits: Logits::None }]).unwrap();
+        a.reset();
+        for (i, part) in text.chunks(100).enumerate() {
+            let [x, y, z] = others.get_disjoint_mut([0, 1, 2]).unwrap();
+            let n = e.step(&mut [
+                StepInput { session: x, tokens: &other[i * 50..i * 50 + 50], logits: Logits::Last },
+                StepInput { session: &mut a, tokens: part, logits: Logits::All },
+                StepInput { session: y, tokens: &other[i..=i], logits: Logits::Last },
+                StepInput { session: z, tokens: &other[i..i + 9], logits: Logits::None },
+            ]);
+            assert_eq!(n.unwrap() as usize, part.len() + 2);
+            let found: Rows = (1..=part.len() as u32).map(|r| bits(&e, r)).collect();
+            same(
+                &format!("{dtype} with three others, part {i}"),
+                &found,
+                &rows[i * 100..][..part.len()].to_vec(),
+            );
+        }
+
+        // After all that, alone on the same engine.
+        a.reset();
+        same(&format!("{dtype} alone again"), &all_bits(&mut e, &mut a, &text), &rows);
+        // And the other texts were not disturbed either: one of them again, alone.
+        let far = tokens(N, 2).into_iter().chain(other[..4].iter().copied()).collect::<Vec<_>>();
+        e.step(&mut [StepInput { session: &mut others[1], tokens: &other[4..5], logits: Logits::Last }])
+            .unwrap();
+        let found = last(&e, 0);
+        let mut fresh = e.new_session().unwrap();
+        e.step(&mut [StepInput { session: &mut fresh, tokens: &far, logits: Logits::None }]).unwrap();
+        e.step(&mut [StepInput { session: &mut fresh, tokens: &other[4..5], logits: Logits::Last }]).unwrap();
+        same(&format!("{dtype} the far one"), &last(&e, 0), &found);
+    }
+}

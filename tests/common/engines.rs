@@ -1,0 +1,57 @@
+//! Small random models in memory, and engines of them.
+
+use quipu::engine::{Engine, EngineOptions, Logits, Session, StepInput};
+use quipu::loader::synth::{Shape, synth_shape};
+use quipu::loader::{Bytes, Gguf, ParseOptions};
+use quipu::quant::DType;
+
+/// The nano shape with room for several chunks of attention.
+pub fn nano() -> Shape {
+    Shape { n_ctx: 1024, ..Shape::named("nano-llama").unwrap().clone() }
+}
+
+/// Sizes that no vector length, block or number of threads divides.
+pub fn odd() -> Shape {
+    Shape { n_embd: 72, n_head: 9, n_head_kv: 3, head_dim: 8, n_ff: 106, n_layer: 3, n_vocab: 391, ..nano() }
+}
+
+/// The file of a shape.
+pub fn file(shape: &Shape, dtype: DType) -> Bytes {
+    let mut out = Vec::new();
+    synth_shape(shape, dtype, 7, &mut out).unwrap();
+    Bytes::from(out)
+}
+
+/// An engine of a file.
+pub fn engine(file: &Bytes, options: EngineOptions) -> Engine {
+    let gguf = Gguf::parse(file.clone(), &ParseOptions::default()).unwrap();
+    Engine::from_gguf(gguf, options).unwrap()
+}
+
+/// Options for one thread, so that tests that run beside each other do not fight for cores.
+pub fn one_thread() -> EngineOptions {
+    EngineOptions { threads: Some(1), ..EngineOptions::default() }
+}
+
+/// `n` tokens without a pattern; the same for the same salt.
+pub fn tokens(n: usize, salt: u32) -> Vec<u32> {
+    let mut x = salt.wrapping_mul(2654435761).wrapping_add(12345);
+    (0..n)
+        .map(|_| {
+            x = x.wrapping_mul(1664525).wrapping_add(1013904223);
+            3 + (x >> 16) % 380
+        })
+        .collect()
+}
+
+/// Appends tokens and returns the bits of the logits of every one.
+pub fn all_bits(engine: &mut Engine, session: &mut Session, tokens: &[u32]) -> Vec<Vec<u32>> {
+    let n = engine.step(&mut [StepInput { session, tokens, logits: Logits::All }]).unwrap();
+    assert_eq!(n as usize, tokens.len());
+    (0..n).map(|i| bits(engine, i)).collect()
+}
+
+/// The bits of a row of logits.
+pub fn bits(engine: &Engine, row: u32) -> Vec<u32> {
+    engine.logits(row).unwrap().iter().map(|x| x.to_bits()).collect()
+}
