@@ -6,7 +6,6 @@ use super::load::EngineArgs;
 use super::out::{Failure, note};
 use quipu::backends::Isa;
 use quipu::debug::scores::attention_scores;
-use quipu::debug::sha256;
 use quipu::debug::trace_file::{self, Tensor};
 use quipu::engine::{Engine, Trace, TraceOptions, TraceValue};
 use quipu::error::{Error, Problem, Result, escape};
@@ -14,6 +13,7 @@ use quipu::ops::NUMERICS_VERSION;
 use quipu::plan::{FuseOptions, Phase, Plan};
 use quipu::text::EncodeOptions;
 use serde_json::json;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -108,7 +108,8 @@ fn metadata(args: &Args, engine: &Engine, tokens: &[u32], trace: &Trace) -> BTre
     let mut put = |key: &str, value: String| m.insert(key.to_owned(), value);
     put("engine", format!("quipu {}", env!("CARGO_PKG_VERSION")));
     put("numerics", NUMERICS_VERSION.to_string());
-    put("model_sha256", sha256::hex(engine.gguf().bytes()));
+    let digest = Sha256::digest(&engine.gguf().bytes()[..]);
+    put("model_sha256", digest.iter().map(|b| format!("{b:02x}")).collect());
     put("tokens", json!(tokens).to_string());
     put("reference", args.reference.to_string());
     put("isa", engine.isa().to_string());

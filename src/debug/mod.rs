@@ -2,5 +2,4 @@
 
 pub mod machine;
 pub mod scores;
-pub mod sha256;
 pub mod trace_file;
