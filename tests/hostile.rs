@@ -365,7 +365,7 @@ const REFUSAL_BYTES: u64 = 64 << 20;
 fn refuses(verb: &str, arguments: fn(&str) -> Vec<String>) {
     let dir = tempfile::tempdir().unwrap();
     let mut wrong = Vec::new();
-    for (i, case) in CONTAINER.iter().chain(MODEL).filter(|c| c.0 < 76).enumerate() {
+    for (i, case) in CONTAINER.iter().chain(MODEL).enumerate() {
         let (number, what, code, _) = case;
         let path = dir.path().join(format!("{i}.gguf"));
         let bytes = damaged(case);
@@ -405,4 +405,37 @@ fn inspect_refuses_every_case() {
     let sound = common::process::quipu(&["inspect", path.to_str().unwrap()]);
     assert_eq!((sound.code, sound.stderr.as_str()), (Some(0), ""), "{}", sound.stdout);
     refuses("inspect", |file| vec!["inspect".into(), file.into()]);
+}
+
+#[test]
+fn run_refuses_every_case() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("base.gguf");
+    std::fs::write(&path, Model::base().build()).unwrap();
+    let arguments =
+        |file: &str| ["run", "-m", file, "-p", "x", "-n", "2", "--seed", "1"].map(String::from).to_vec();
+    let all = arguments(path.to_str().unwrap());
+    let sound = common::process::quipu(&all.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(sound.code, Some(0), "{}", sound.stderr);
+    refuses("run", arguments);
+}
+
+#[test]
+fn weights_that_are_no_numbers_end_a_run_with_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("nan.gguf");
+    let mut m = Model::base();
+    m.tensor(T2).data = f32::NAN.to_le_bytes().repeat(EMBD as usize);
+    std::fs::write(&path, m.build()).unwrap();
+    let arguments = ["run", "-m", path.to_str().unwrap(), "-p", "x", "-n", "4", "--temp", "0"];
+    let computed = common::process::quipu(&arguments);
+    assert_ne!(computed.code, Some(0), "{}", computed.stdout);
+    assert!(computed.stderr.contains("[NonFiniteLogits]"), "{}", computed.stderr);
+    let checked = common::process::quipu(&[&arguments[..], &["--check-tensors"]].concat());
+    assert_eq!(checked.code, Some(3), "{}", checked.stderr);
+    assert!(
+        checked.stderr.contains("[NonFiniteTensor] tensor blk.0.attn_norm.weight at byte"),
+        "{}",
+        checked.stderr
+    );
 }
