@@ -19,7 +19,7 @@ impl TensorTypes for All {
 }
 
 fn block(g: &mut GraphBuilder<'_>) {
-    let x = g.embed("inp_embd", "token_embd", 300, 64);
+    let x = g.embed("embd", "token_embd", 300, 64);
     let table = g.rope_table(rope_table::Attrs { n_rot: 16, freq_base: 10000.0, freq_scale: 1.0 }, None);
     g.layer(0);
     let cur = g.rms_norm("attn_norm", x, "attn_norm", 1e-5);
@@ -75,7 +75,7 @@ fn a_graph_read_back_from_json_is_the_same_graph() {
 fn mistakes_are_reported_together_with_file_and_line() {
     let all = All(DType::F16);
     let mut g = GraphBuilder::new("toy", &all, CacheTypes::default());
-    let x = g.embed("inp_embd", "token_embd", 300, 64);
+    let x = g.embed("embd", "token_embd", 300, 64);
     let line = line!() + 1;
     let a = g.swiglu("wrong", x, ValueId(0)); // a weight as `up`
     let b = g.rope("wronger", x, x, Pairing::Adjacent, 7);

@@ -17,7 +17,7 @@ fn build(g: &mut GraphBuilder<'_>, hp: &Hparams) {
     let (n_q, n_k, n_v) =
         (hp.n_head * hp.head_dim_k, hp.n_head_kv * hp.head_dim_k, hp.n_head_kv * hp.head_dim_v);
 
-    let mut inp = g.embed("inp_embd", "token_embd", hp.n_vocab, hp.n_embd); // [T, n_embd]
+    let mut inp = g.embed("embd", "token_embd", hp.n_vocab, hp.n_embd); // [T, n_embd]
     let rope = g.rope_table(blocks::rope_attrs(hp), None); // [T, n_rot]
 
     for il in 0..hp.n_layer {
