@@ -1,5 +1,5 @@
 //! Matrix products as a share of what the machine can do: bytes per second for one row, operations per second for
-//! many. `cargo bench --bench products [-- TYPE|ISA|rows=N|threads=N|m=N|mb=N ...]`.
+//! many. `cargo bench --bench products [-- TYPE|ISA|rows=N|threads=N|m=N|n=N|mb=N ...]`.
 
 use quipu::backends::Isa;
 use quipu::backends::cpu::limits;
@@ -15,18 +15,22 @@ struct Want {
     threads: Vec<usize>,
     /// Weight rows of the products with many activation rows: by default a TinyLlama feed-forward matrix.
     m: usize,
+    /// Elements of a row.
+    n: usize,
     /// MiB of the weight for few activation rows: by default far past every cache.
     mb: usize,
 }
 
 fn arguments() -> Want {
     let (mut types, mut isas, mut rows, mut threads) = (vec![], vec![], vec![], vec![]);
-    let (mut m, mut mb) = (5632, 256);
+    let (mut m, mut n, mut mb) = (5632, 2048, 256);
     for a in std::env::args().skip(1) {
         if let Some(t) = DType::from_name(&a) {
             types.push(t);
         } else if let Ok(i) = a.parse() {
             isas.push(i);
+        } else if let Some(v) = a.strip_prefix("n=").and_then(|v| v.parse().ok()) {
+            n = v;
         } else if let Some(n) = a.strip_prefix("rows=").and_then(|n| n.parse().ok()) {
             rows.push(n);
         } else if let Some(n) = a.strip_prefix("threads=").and_then(|n| n.parse().ok()) {
@@ -46,6 +50,7 @@ fn arguments() -> Want {
         rows: or(rows, vec![1, 2, 4, 8, 32, 512]),
         threads: or(threads, vec![1, 2]),
         m,
+        n,
         mb,
     }
 }
@@ -87,7 +92,7 @@ fn main() {
         "type", "isa", "threads", "rows", "measured", "unit", "of limit"
     );
     for &dtype in &want.types {
-        let n = 2048;
+        let n = want.n;
         let few = (want.mb << 20) / dtype.row_bytes(n).expect("whole blocks") / 32 * 32;
         let big = weight(dtype, few.max(want.m), n);
         for &isa in &want.isas {
