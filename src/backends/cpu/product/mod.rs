@@ -96,6 +96,9 @@ struct Acts {
     pack_direct: PackFn,
     /// Most rows of a tile.
     tile_rows: usize,
+    /// Most bytes of packed rows that a panel sweeps over. What a tile reads of them while it works must come from
+    /// L2 for floats; quants are a quarter of that, and L3 will do.
+    pass_bytes: usize,
     /// Elements of a step.
     step: usize,
     /// Bytes of a step of `tile_rows` packed rows.

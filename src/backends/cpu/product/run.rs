@@ -6,10 +6,8 @@ use crate::graph::ValueType;
 use crate::quant::DType;
 use std::ops::Range;
 
-/// Bytes of packed activations of one pass: most of an L2 of 2 MiB, less the panel.
-const PASS_BYTES: usize = 1 << 20;
-/// Bytes of a panel of packed weights, where several tiles fit.
-const PANEL_BYTES: usize = 1 << 19;
+/// Bytes of a panel of packed weights, where several tiles fit: some of an L2 that also holds activations.
+const PANEL_BYTES: usize = 1 << 18;
 /// Most weight rows of a panel.
 const PANEL_ROWS: usize = 32;
 /// Weight rows between two epilogues: their sums stay in L1 for one row, in L2 for a pass.
@@ -33,7 +31,7 @@ impl Shape {
             return Shape { steps, pass_rows: rows.max(1), pack_bytes: rows * (acts.direct_bytes)(n) };
         }
         let group = (steps * acts.step_bytes).max(1);
-        let limit = (PASS_BYTES / group).max(1) * acts.tile_rows;
+        let limit = (acts.pass_bytes / group).max(1) * acts.tile_rows;
         // Passes of equal size, so that the last one is no remainder.
         let pass_rows = rows.div_ceil(rows.div_ceil(limit));
         Shape { steps, pass_rows, pack_bytes: pass_rows.div_ceil(acts.tile_rows) * group }
@@ -57,7 +55,7 @@ fn scratch_for(isa: Isa, types: &[DType], n: usize, rows: usize, tiles: usize) -
         if rows > c.acts.direct_max {
             let steps = direct.steps;
             let group = (steps * c.acts.step_bytes).max(1);
-            let groups = (PASS_BYTES / group).max(1).min(rows.div_ceil(c.acts.tile_rows));
+            let groups = (c.acts.pass_bytes / group).max(1).min(rows.div_ceil(c.acts.tile_rows));
             let panel = panel_tiles(c, steps);
             let epilogue = tiles * BLOCK_PANEL * groups * c.acts.tile_rows * 4;
             let packed = groups * group + panel * (steps * c.step_bytes + groups * c.acc_bytes);
