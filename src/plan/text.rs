@@ -42,21 +42,28 @@ fn header(s: &mut String, p: &Plan) {
     );
 }
 
+/// Columns stay aligned up to this width; a longer list pushes its own line only.
+const MOST_ALIGNED: usize = 56;
+
 fn commands(s: &mut String, p: &Plan) {
     let kernel_width = p.kernels.iter().map(String::len).max().unwrap_or(0);
-    let outs: Vec<String> = p.cmds.ids().map(|c| list(p, p.cmds[c].outs())).collect();
-    let args: Vec<String> = p.cmds.ids().map(|c| list(p, p.cmds[c].args())).collect();
-    let width = |v: &[String], most: usize| v.iter().map(String::len).max().unwrap_or(0).min(most);
-    let (out_width, arg_width) = (width(&outs, 76), width(&args, 76));
+    let list = |range: std::ops::Range<usize>, show: fn(&Plan, &Operand) -> String| {
+        p.operands[range].iter().map(|o| show(p, o)).collect::<Vec<_>>().join(", ")
+    };
+    let outs: Vec<String> = p.cmds.rows().iter().map(|c| list(c.outs(), result)).collect();
+    let args: Vec<String> = p.cmds.rows().iter().map(|c| list(c.args(), operand)).collect();
+    let width = |v: &[String]| v.iter().map(String::len).filter(|n| *n <= MOST_ALIGNED).max().unwrap_or(0);
+    let (out_width, arg_width) = (width(&outs), width(&args));
     for (id, c) in p.cmds.iter() {
         let mark = if c.flags & Cmd::BARRIER != 0 { '|' } else { ' ' };
-        let line = format!(
-            "{mark} {id:<5} {:kernel_width$}  {:out_width$} = {:arg_width$}",
+        let _ = writeln!(
+            s,
+            "{mark} {id:<5} {:kernel_width$}  {:out_width$} = {:arg_width$}  ; {}",
             p.kernels[usize::from(c.kernel)],
             outs[id.index()],
             args[id.index()],
+            remarks(p, id, c)
         );
-        let _ = writeln!(s, "{}  ; {}", line.trim_end(), remarks(p, id, c));
     }
 }
 
@@ -79,30 +86,33 @@ fn remarks(p: &Plan, id: CmdId, c: &Cmd) -> String {
     r
 }
 
-fn list(p: &Plan, range: std::ops::Range<usize>) -> String {
-    p.operands[range].iter().map(|o| operand(p, o)).collect::<Vec<_>>().join(", ")
-}
-
-fn operand(p: &Plan, o: &Operand) -> String {
-    let place = match o.region {
+fn place(o: &Operand) -> String {
+    match o.region {
         Region::Weights => format!("w{}", o.index),
         Region::Kv => format!("kv{}", o.index),
-        Region::Arena => format!("b{}@{:#x}", o.index, o.offset),
+        Region::Arena => format!("b{}", o.index),
         Region::Scratch => "scratch".into(),
-        Region::Step => format!("step@{:#x}", o.offset),
-    };
+        Region::Step => "step".into(),
+    }
+}
+
+/// An operand: where it is and its name; its type stands where it is made.
+fn operand(p: &Plan, o: &Operand) -> String {
+    format!("{} {}", place(o), p.names[o.name as usize])
+}
+
+/// A result: place and offset, name, type.
+fn result(p: &Plan, o: &Operand) -> String {
     let name = &p.names[o.name as usize];
-    match o.rows {
-        Rows::Fixed(_) => format!("{place} {name}"),
-        rows => {
-            let rows = match rows {
-                Rows::Fixed(n) => n.to_string(),
-                Rows::T => "T".into(),
-                Rows::R => "R".into(),
-                Rows::S => "S".into(),
-            };
-            format!("{place} {name} {}[{rows},{}]", o.dtype, o.cols)
-        }
+    let rows = match o.rows {
+        Rows::Fixed(n) => n.to_string(),
+        Rows::T => "T".into(),
+        Rows::R => "R".into(),
+        Rows::S => "S".into(),
+    };
+    match o.region {
+        Region::Kv => operand(p, o),
+        _ => format!("{}@{:#x} {name} {}[{rows},{}]", place(o), o.offset, o.dtype, o.cols),
     }
 }
 
