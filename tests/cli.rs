@@ -134,6 +134,19 @@ fn bad_models_exit_3_on_one_line_each() {
 }
 
 #[test]
+fn an_architecture_that_is_not_there_is_one_verdict() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("phi3.gguf");
+    assert!(quipu(&["synth", "--shape", "tiny-phi3", text(&path)]).status.success());
+    let seen = quipu(&["inspect", text(&path)]);
+    assert_eq!(seen.status.code(), Some(3));
+    let bad: Vec<String> = stdout(&seen).lines().filter(|l| l.contains(" BAD ")).map(str::to_owned).collect();
+    assert!(bad.len() == 1 && bad[0].contains("architecture"), "{bad:?}");
+    assert_eq!(stderr(&seen).lines().count(), 1, "{}", stderr(&seen));
+    assert!(!quipu(&["tokenize", "-m", text(&path), "Hi"]).stdout.is_empty(), "its vocabulary is fine");
+}
+
+#[test]
 fn bad_input_exits_4_with_counts() {
     let o = quipu(&run(&["-c", "4"]));
     fails(&o, 4, &["[PromptTooLong]", "tokens", "at most 4", "-c"]);

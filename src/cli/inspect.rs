@@ -65,12 +65,10 @@ fn inspect(file: &Gguf, problems: Vec<Problem>, tensors: bool) -> Inspection {
     seen
 }
 
-/// A verdict with the problems that no verdict before has listed.
+/// A verdict with the problems that no verdict before has listed; none if all are known.
 fn judge(seen: &mut Inspection, what: &'static str, error: &Error) {
     let new: Vec<Problem> = error.problems().iter().filter(|p| !seen.problems.contains(p)).cloned().collect();
-    // An error whose problems are all known still is one, and says so under its own verdict.
-    seen.judge(what, if new.is_empty() { error.problems() } else { &new });
-    if new.is_empty() {
-        seen.problems.truncate(seen.problems.len() - error.problems().len());
+    if !new.is_empty() {
+        seen.judge(what, &new);
     }
 }
