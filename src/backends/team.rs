@@ -227,12 +227,58 @@ impl Shared {
     }
 }
 
+/// A rayon pool that is waited for when it is dropped, to the last destructor of its threads. Rayon itself only
+/// tells them to end, and neither it nor `thread::scope` waits for destructors of thread-local state: those of
+/// rayon's queues allocate, beside whatever comes next.
+pub struct Workers {
+    pool: Option<rayon::ThreadPool>,
+    handles: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// `n` threads named after `name`.
+    ///
+    /// Errors: `NoThreads` (resources) if the system gives no more.
+    pub fn new(n: usize, name: &str) -> Result<Workers> {
+        let mut workers = Workers { pool: None, handles: Vec::with_capacity(n) };
+        let spawn = |worker: rayon::ThreadBuilder| {
+            let thread = std::thread::Builder::new().name(format!("{name}-{}", worker.index() + 1));
+            workers.handles.push(thread.spawn(|| worker.run())?);
+            Ok(())
+        };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(n).spawn_handler(spawn).build();
+        let pool = pool.map_err(|e| {
+            let p = Problem::new("NoThreads", format!("{n} worker threads")).found(e.to_string());
+            Error::resources(p.hint("use fewer threads (-t)"))
+        })?;
+        workers.pool = Some(pool);
+        Ok(workers)
+    }
+
+    /// The pool.
+    pub fn pool(&self) -> &rayon::ThreadPool {
+        match &self.pool {
+            Some(pool) => pool,
+            None => unreachable!("taken by drop alone"),
+        }
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        drop(self.pool.take());
+        for handle in self.handles.drain(..) {
+            // Rayon reports a panic of its own threads itself.
+            let _ = handle.join();
+        }
+    }
+}
+
 /// A team of threads that run steps together.
 pub struct Team {
     shared: Arc<Shared>,
-    /// Holds the workers; `None` for a team of one.
-    pool: Option<rayon::ThreadPool>,
-    workers: Vec<JoinHandle<()>>,
+    /// The workers; `None` for a team of one.
+    pool: Option<Workers>,
 }
 
 impl std::fmt::Debug for Team {
@@ -268,26 +314,11 @@ impl Team {
             beds: (1..n).map(|_| Line(Bed::default())).collect(),
             message: Mutex::new(String::new()),
         });
-        let mut team = Team { shared: Arc::clone(&shared), pool: None, workers: Vec::new() };
+        let mut team = Team { shared: Arc::clone(&shared), pool: None };
         if n > 1 {
-            let pool = rayon::ThreadPoolBuilder::new()
-                .num_threads(n - 1)
-                .thread_name(|i| format!("quipu-{}", i + 1))
-                .spawn_handler(|worker| {
-                    let name = worker.name().map_or_else(String::new, ToString::to_string);
-                    team.workers.push(std::thread::Builder::new().name(name).spawn(|| worker.run())?);
-                    Ok(())
-                })
-                .build()
-                .map_err(|e| {
-                    Error::resources(
-                        Problem::new("NoThreads", format!("{} worker threads", n - 1))
-                            .found(e.to_string())
-                            .hint("use fewer threads (-t)"),
-                    )
-                })?;
-            pool.spawn_broadcast(move |worker| shared.live(worker.index() as u32 + 1));
-            team.pool = Some(pool);
+            let workers = Workers::new(n - 1, "quipu")?;
+            workers.pool().spawn_broadcast(move |worker| shared.live(worker.index() as u32 + 1));
+            team.pool = Some(workers);
         }
         Ok(team)
     }
@@ -346,10 +377,6 @@ impl Drop for Team {
         self.shared.leave.store(true, Ordering::Release);
         self.shared.publish();
         drop(self.pool.take());
-        for worker in self.workers.drain(..) {
-            // A worker cannot panic: `take_part` catches what it runs.
-            let _ = worker.join();
-        }
     }
 }
 

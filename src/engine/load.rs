@@ -4,9 +4,9 @@ use super::options::DEFAULT_N_CTX;
 use super::{ContextLimit, Engine, EngineOptions, Stats, step};
 use crate::backends::alloc::{self, StepMemory};
 use crate::backends::bind::Runner;
-use crate::backends::team::{Team, default_threads};
+use crate::backends::team::{Team, Workers, default_threads};
 use crate::backends::{Isa, KvLayout};
-use crate::error::{Error, Problem, Result};
+use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::graph::builder::CacheTypes;
 use crate::loader::{Gguf, ParseOptions, weights};
@@ -39,25 +39,21 @@ impl Engine {
         let started = Instant::now();
         let path = path.as_ref();
         options.check()?;
-        with_pool(&options, |pool| {
-            let open = || Gguf::open(path, options.load_mode, &ParseOptions::default());
-            Engine::build(pool.install(open)?, options.clone(), pool, started)
-        })
+        let workers = loading_pool(&options)?;
+        let open = || Gguf::open(path, options.load_mode, &ParseOptions::default());
+        let gguf = workers.pool().install(open)?;
+        Engine::build(gguf, options, workers, started)
     }
 
     /// As [`Engine::load`], for a file that has been parsed already.
     pub fn from_gguf(gguf: Gguf, options: EngineOptions) -> Result<Engine> {
         let started = Instant::now();
         options.check()?;
-        with_pool(&options, |pool| Engine::build(gguf, options.clone(), pool, started))
+        let workers = loading_pool(&options)?;
+        Engine::build(gguf, options, workers, started)
     }
 
-    fn build(
-        mut gguf: Gguf,
-        options: EngineOptions,
-        pool: &rayon::ThreadPool,
-        started: Instant,
-    ) -> Result<Engine> {
+    fn build(mut gguf: Gguf, options: EngineOptions, workers: Workers, started: Instant) -> Result<Engine> {
         static IDS: AtomicU64 = AtomicU64::new(0);
         let isa = options.isa.map_or_else(|| Ok(Isa::best()), Isa::require)?;
         for (key, value) in &options.overrides {
@@ -68,7 +64,7 @@ impl Engine {
         let tokenizer = Tokenizer::from_gguf(&gguf)?;
         tokenizer.check_embedding_rows(u64::from(hparams.n_vocab))?;
         if options.check_tensors {
-            pool.install(|| weights::check_tensors(&gguf, gguf.tensors()))?;
+            workers.pool().install(|| weights::check_tensors(&gguf, gguf.tensors()))?;
         }
         let mut stats = Stats { graphs_built: 1, ..Stats::default() };
         let threads = options.threads.unwrap_or_else(default_threads);
@@ -77,8 +73,9 @@ impl Engine {
         let kv = plans[0].kv;
         if options.prefault && alloc::memory_available().is_none_or(|have| gguf.bytes().len() as u64 <= have)
         {
-            pool.install(|| gguf.bytes().prefault());
+            workers.pool().install(|| gguf.bytes().prefault());
         }
+        drop(workers);
         let find = |w: &WeightSlot| where_is(&gguf, w);
         let file = gguf.bytes().clone();
         let runner = Runner::new(plans, file, &find, options.n_outputs, Team::new(threads)?)?;
@@ -100,15 +97,9 @@ impl Engine {
     }
 }
 
-/// Runs `work` with threads for reading and checking. They are gone when it returns: the team has threads of its own,
-/// and a pool that is merely dropped would end, and allocate, beside the first steps.
-fn with_pool<T>(options: &EngineOptions, work: impl FnOnce(&rayon::ThreadPool) -> Result<T>) -> Result<T> {
-    let n = options.threads.unwrap_or_else(default_threads);
-    let builder = rayon::ThreadPoolBuilder::new().num_threads(n);
-    builder.build_scoped(rayon::ThreadBuilder::run, work).unwrap_or_else(|e| {
-        let p = Problem::new("NoThreads", format!("{n} threads to load with")).found(e.to_string());
-        Err(Error::resources(p.hint("use fewer threads (-t)")))
-    })
+/// Threads for reading and checking, gone when it is dropped: the team has threads of its own.
+fn loading_pool(options: &EngineOptions) -> Result<Workers> {
+    Workers::new(options.threads.unwrap_or_else(default_threads), "quipu-load")
 }
 
 fn where_is(gguf: &Gguf, w: &WeightSlot) -> Option<Range<usize>> {
