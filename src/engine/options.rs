@@ -104,7 +104,7 @@ pub enum ContextLimit {
     Asked,
     /// The context the model was trained for.
     Model,
-    /// [`DEFAULT_N_CTX`].
+    /// 4096 tokens.
     Default,
     /// The memory of the machine.
     Memory,

@@ -61,7 +61,7 @@ pub fn print(g: &Graph) -> String {
     s
 }
 
-/// Reads a graph that [`print`] wrote, and verifies it.
+/// Reads a graph that [`print()`] wrote, and verifies it.
 ///
 /// Errors: `BadGraphText` with the line, or what verification finds.
 pub fn parse(text: &str) -> Result<Graph> {

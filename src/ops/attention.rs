@@ -168,7 +168,7 @@ pub struct Scores {
     pub kq: Vec<f32>,
     /// `[n_head, width]`; 0 for cells the row does not see.
     pub kq_soft_max: Vec<f32>,
-    /// `[n_head * head_dim_v]`: the bits of [`reference`].
+    /// `[n_head * head_dim_v]`: the bits of [`reference()`].
     pub kqv: Vec<f32>,
 }
 

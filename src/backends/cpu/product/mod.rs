@@ -1,8 +1,8 @@
 //! Matrix products: one skeleton over a table of leaf functions per weight type and instruction set.
 //!
-//! A [`Core`] is what a weight type brings: a `direct` leaf for few activation rows, which reads the file's
+//! A `Core` is what a weight type brings: a `direct` leaf for few activation rows, which reads the file's
 //! bytes once and streams them, and `pack` and `tile` leaves for many rows, which turn some weight rows into a
-//! panel in scratch and sweep all activation rows over it. An [`Acts`] is what the activation type brings; all
+//! panel in scratch and sweep all activation rows over it. An `Acts` is what the activation type brings; all
 //! weight types that meet it share it, so one packing serves mixed weights.
 //! Both paths make the same sums bit for bit; which one runs depends on the number of rows alone.
 
