@@ -99,7 +99,7 @@ fn main() {
             for (&threads, &read) in want.threads.iter().zip(&read) {
                 let peak = match dtype {
                     DType::Q8_0 => limits::peak_bytes(isa, threads, 5),
-                    _ => Some(limits::peak_fma(isa, threads, 5)),
+                    _ => limits::peak_fma(isa, threads, 5),
                 };
                 for &rows in &want.rows {
                     let row_bytes = dtype.row_bytes(n).expect("whole blocks");
@@ -111,11 +111,11 @@ fn main() {
                         p.run(threads as u32);
                     });
                     let (measured, unit, limit) = if rows < 8 {
-                        ((m * row_bytes) as f64 / seconds, "GB/s", Some(read))
+                        ((m * row_bytes) as f64 / seconds, "GB/s", read)
                     } else {
                         ((2 * m * n * rows) as f64 / seconds, "Gop/s", peak)
                     };
-                    let share = limit.map_or(String::new(), |l| format!("{:.0} %", 100.0 * measured / l));
+                    let share = format!("{:.0} %", 100.0 * measured / limit);
                     println!(
                         "{dtype:>8} {isa:>7} {threads:>7} {rows:>6} {:>12.1} {unit:>9} {share:>8}",
                         measured / 1e9
