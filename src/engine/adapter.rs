@@ -5,7 +5,7 @@
 
 use super::{Engine, EngineOptions, Logits, Session, StepInput};
 use crate::error::Result;
-use crate::text::EncodeOptions;
+use crate::text::{EncodeOptions, Role};
 use std::path::Path;
 
 /// A loaded model of any architecture, with one text.
@@ -73,11 +73,15 @@ impl Adapter {
         )?;
         Ok(ids)
     }
-    /// Tokens to text; bytes that are no text become U+FFFD.
+    /// Tokens to text, the reverse of [`Adapter::encode`]: a BOS that it put in front is left out with its traces.
+    /// Bytes that are no text become U+FFFD.
     ///
     /// Errors: `TokenIdOutOfRange` (input).
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        Ok(String::from_utf8_lossy(&self.engine.tokenizer().decode(ids, false)?).into_owned())
+        let tokenizer = self.engine.tokenizer();
+        let bos = tokenizer.vocab().role(Role::Bos).filter(|_| tokenizer.vocab().add_bos());
+        let ids = ids.strip_prefix(bos.as_slice()).unwrap_or(ids);
+        Ok(String::from_utf8_lossy(&tokenizer.decode(ids, false)?).into_owned())
     }
 
     /// Starts a new text with these tokens and returns the logits behind the last one.
