@@ -82,7 +82,7 @@ fn main() {
     println!("{:>8} {:>7} {:>7} {:>12} {:>9}", "limit", "isa", "threads", "measured", "unit");
     let mut read = vec![];
     for &t in &want.threads {
-        let bytes = limits::read_bandwidth(&buffer, t, 5);
+        let bytes = limits::read_bandwidth(&buffer, t, 20);
         println!("{:>8} {:>7} {t:>7} {:>12.1} {:>9}", "read", "", bytes / 1e9, "GB/s");
         read.push(bytes);
     }

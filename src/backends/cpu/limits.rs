@@ -2,6 +2,7 @@
 //!
 //! Each is the best of several short runs, since other work on the machine only ever slows one down.
 
+use super::product::prefetch;
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
 use super::simd::{LANES, Scalar, Simd};
@@ -65,16 +66,22 @@ fn fold_avx2(words: &[u64]) -> u64 {
     fold_words(words)
 }
 
-/// Four streams, so that a core has several pages open and several lines under way.
+/// Words of a window, 64 KiB, which is read as eight streams: several lines are under way at any time, and all lie
+/// in a few pages.
+const WINDOW: usize = 8 << 10;
+
 #[inline(always)]
 fn fold_words(words: &[u64]) -> u64 {
-    let quarter = words.len() / 4 / 32 * 32;
-    let mut acc = [0u64; 32];
-    let streams = [0, 1, 2, 3].map(|i| &words[i * quarter..(i + 1) * quarter]);
-    let [a, b, c, d] = streams.map(|s| s.as_chunks::<32>().0);
-    for (((a, b), c), d) in a.iter().zip(b).zip(c).zip(d) {
-        for j in 0..32 {
-            acc[j] ^= a[j] ^ b[j] ^ c[j] ^ d[j];
+    let mut acc = [0u64; 64];
+    for window in words.chunks_exact(WINDOW) {
+        for at in (0..WINDOW / 8).step_by(8) {
+            for (stream, acc) in acc.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+                let line = &window[stream * (WINDOW / 8) + at..][..8];
+                prefetch(line.as_ptr().wrapping_add(WINDOW).cast());
+                for (acc, word) in acc.iter_mut().zip(line) {
+                    *acc ^= word;
+                }
+            }
         }
     }
     acc.into_iter().fold(0, |x, y| x ^ y)
