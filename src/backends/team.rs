@@ -26,8 +26,9 @@ pub const MAX_THREADS: usize = 256;
 /// a sampler needs.
 const PAUSES: u32 = 2000;
 
-/// Yields before a member that waits for the next step parks.
-const YIELDS: u32 = 64;
+/// Yields before a member that waits for the next step parks: with the pauses a few hundred microseconds, longer than
+/// choosing a token from a large vocabulary takes, so that workers rarely park between tokens.
+const YIELDS: u32 = 512;
 
 /// Threads to use when the user names none: what the affinity mask and the cgroup quota of this process allow.
 pub fn default_threads() -> usize {

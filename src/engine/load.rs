@@ -153,13 +153,8 @@ impl Planner<'_> {
         if limit == ContextLimit::Asked {
             return refuse("-c");
         }
-        // A tenth stays free: other processes live too.
-        let room = (have - have / 10).saturating_sub(step);
-        let cells = room / cell_bytes(&plans[0].kv).max(1) / N_CTX_UNIT * N_CTX_UNIT;
-        match u32::try_from(cells) {
-            Ok(n) if u64::from(n) >= N_CTX_UNIT && n < n_ctx => {
-                Ok((self.plans(n, stats)?, ContextLimit::Memory))
-            }
+        match cells_that_fit(have, step, cell_bytes(&plans[0].kv)) {
+            Some(n) if n < n_ctx => Ok((self.plans(n, stats)?, ContextLimit::Memory)),
             _ => refuse("-ub"),
         }
     }
@@ -170,6 +165,14 @@ impl Planner<'_> {
     }
 }
 
+/// The longest context beside `step` bytes in `have`; `None` if that is too short to be of use. A tenth stays free:
+/// other processes live too.
+fn cells_that_fit(have: u64, step: u64, cell: u64) -> Option<u32> {
+    let room = (have - have / 10).saturating_sub(step);
+    let cells = room / cell.max(1) / N_CTX_UNIT * N_CTX_UNIT;
+    u32::try_from(cells).ok().filter(|n| *n > 0)
+}
+
 /// Bytes that one more token takes in a session's cache, rounded up to what parts are rounded to.
 fn cell_bytes(kv: &KvLayout) -> u64 {
     KvLayout { n_ctx: N_CTX_UNIT as u32, ..*kv }.total_bytes().map_or(u64::MAX, |b| b.div_ceil(N_CTX_UNIT))
@@ -178,6 +181,14 @@ fn cell_bytes(kv: &KvLayout) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_gives_whole_units_of_cells_or_none() {
+        assert_eq!(cells_that_fit(1000 << 20, 100 << 20, 1 << 20), Some(768));
+        assert_eq!(cells_that_fit(1000 << 20, 700 << 20, 1 << 20), None);
+        assert_eq!(cells_that_fit(1 << 20, u64::MAX, 1), None);
+        assert_eq!(cells_that_fit(u64::MAX, 0, 1), None, "more cells than positions");
+    }
 
     #[test]
     fn cells_cost_what_the_layout_says() {
