@@ -4,6 +4,7 @@
 use quipu::backends::Isa;
 use quipu::backends::cpu::limits;
 use quipu::backends::cpu::product::Product;
+use quipu::backends::measure::read_rate;
 use quipu::quant::DType;
 use std::time::Instant;
 
@@ -78,15 +79,13 @@ fn least(mut call: impl FnMut()) -> f64 {
 
 fn main() {
     let want = arguments();
-    let buffer = vec![1u64; 32 << 20];
     println!("{:>8} {:>7} {:>7} {:>12} {:>9}", "limit", "isa", "threads", "measured", "unit");
     let mut read = vec![];
     for &t in &want.threads {
-        let bytes = limits::read_bandwidth(&buffer, t, 20);
+        let bytes = read_rate(t).expect("memory for a measurement").bytes_per_second;
         println!("{:>8} {:>7} {t:>7} {:>12.1} {:>9}", "read", "", bytes / 1e9, "GB/s");
         read.push(bytes);
     }
-    drop(buffer);
     println!(
         "{:>8} {:>7} {:>7} {:>6} {:>12} {:>9} {:>8}",
         "type", "isa", "threads", "rows", "measured", "unit", "of limit"

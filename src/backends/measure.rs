@@ -1,8 +1,8 @@
 //! Limits of the machine, measured: how fast memory can be read.
 //!
 //! Generating a token reads every weight once, so the rate at which memory can be read bounds it. The figure is the
-//! best of several ways to read, because that is what a kernel could do at most: 1 to 8 streams per thread, each with
-//! and without software prefetch. The block is larger than any cache and has been written before, since pages that
+//! best of several ways to read, because that is what a kernel could do at most: 1 to 8 streams per thread, over the
+//! whole block or window by window, each with and without software prefetch. The block is larger than any cache and has been written before, since pages that
 //! were never written all map to one page of zeros.
 
 use super::alloc::{Block, Use, memory_available};
@@ -22,6 +22,17 @@ const PASSES: usize = 3;
 /// Words (8 bytes) that one stream reads before the next one has its turn: four cache lines.
 const RUN: usize = 32;
 
+/// Bytes of a window: a few pages, which keep the translation buffers small.
+const WINDOW: usize = 64 << 10;
+
+/// A way to read: see the fields of [`ReadRate`].
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    streams: usize,
+    window: usize,
+    prefetch: usize,
+}
+
 /// How fast memory can be read, and by which way.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct ReadRate {
@@ -31,6 +42,8 @@ pub struct ReadRate {
     pub threads: usize,
     /// Streams per thread of the best way.
     pub streams: usize,
+    /// Bytes that the streams of the best way share before they move on together; 0 for all.
+    pub window: usize,
     /// Bytes of prefetch distance of the best way; 0 for none.
     pub prefetch: usize,
     /// Bytes of the block that was read.
@@ -63,15 +76,19 @@ fn read_rate_of(threads: usize, bytes: u64) -> Result<ReadRate> {
         bytes_per_second: 0.0,
         threads: parts.len(),
         streams: 1,
+        window: 0,
         prefetch: 0,
         block_bytes: 8 * used as u64,
     };
-    for streams in [1, 2, 4, 8] {
-        for prefetch in [0, 1024, 4096] {
-            let fastest = (0..PASSES).map(|_| pass(&parts, streams, prefetch)).min().unwrap_or(Duration::MAX);
-            let rate = best.block_bytes as f64 / fastest.as_secs_f64().max(1e-9);
-            if rate > best.bytes_per_second {
-                best = ReadRate { bytes_per_second: rate, streams, prefetch, ..best };
+    for window in [0, WINDOW] {
+        for streams in [1, 2, 4, 8] {
+            for prefetch in [0, 1024, 4096, WINDOW] {
+                let way = Way { streams, window, prefetch };
+                let fastest = (0..PASSES).map(|_| pass(&parts, way)).min().unwrap_or(Duration::MAX);
+                let rate = best.block_bytes as f64 / fastest.as_secs_f64().max(1e-9);
+                if rate > best.bytes_per_second {
+                    best = ReadRate { bytes_per_second: rate, streams, window, prefetch, ..best };
+                }
             }
         }
     }
@@ -79,7 +96,7 @@ fn read_rate_of(threads: usize, bytes: u64) -> Result<ReadRate> {
 }
 
 /// Time from the first reader's start to the last reader's end, each reading its part once.
-fn pass(parts: &[&[u64]], streams: usize, prefetch: usize) -> Duration {
+fn pass(parts: &[&[u64]], way: Way) -> Duration {
     let ready = Barrier::new(parts.len());
     let times: Vec<(Instant, Instant)> = std::thread::scope(|s| {
         let reader = |part| {
@@ -87,7 +104,7 @@ fn pass(parts: &[&[u64]], streams: usize, prefetch: usize) -> Duration {
             s.spawn(move || {
                 ready.wait();
                 let start = Instant::now();
-                std::hint::black_box(read(part, streams, prefetch));
+                std::hint::black_box(read(part, way));
                 (start, Instant::now())
             })
         };
@@ -100,42 +117,44 @@ fn pass(parts: &[&[u64]], streams: usize, prefetch: usize) -> Duration {
     first.zip(last).map_or(Duration::MAX, |(first, last)| last.duration_since(first))
 }
 
-fn read(part: &[u64], streams: usize, prefetch: usize) -> u64 {
+fn read(part: &[u64], way: Way) -> u64 {
     #[cfg(target_arch = "x86_64")]
     {
         use super::Isa;
         if Isa::Avx512.available() {
             // SAFETY: the line above found the features.
-            return unsafe { read_avx512(part, streams, prefetch) };
+            return unsafe { read_avx512(part, way) };
         }
         if Isa::Avx2.available() {
             // SAFETY: the line above found the features.
-            return unsafe { read_avx2(part, streams, prefetch) };
+            return unsafe { read_avx2(part, way) };
         }
     }
-    read_any(part, streams, prefetch)
+    read_any(part, way)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-fn read_avx512(part: &[u64], streams: usize, prefetch: usize) -> u64 {
-    read_any(part, streams, prefetch)
+fn read_avx512(part: &[u64], way: Way) -> u64 {
+    read_any(part, way)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn read_avx2(part: &[u64], streams: usize, prefetch: usize) -> u64 {
-    read_any(part, streams, prefetch)
+fn read_avx2(part: &[u64], way: Way) -> u64 {
+    read_any(part, way)
 }
 
 #[inline(always)]
-fn read_any(part: &[u64], streams: usize, prefetch: usize) -> u64 {
-    match streams {
-        1 => read_streams::<1>(part, prefetch),
-        2 => read_streams::<2>(part, prefetch),
-        4 => read_streams::<4>(part, prefetch),
-        _ => read_streams::<8>(part, prefetch),
-    }
+fn read_any(part: &[u64], way: Way) -> u64 {
+    let words = if way.window == 0 { part.len().max(1) } else { way.window / 8 };
+    let read = |window| match way.streams {
+        1 => read_streams::<1>(window, way.prefetch),
+        2 => read_streams::<2>(window, way.prefetch),
+        4 => read_streams::<4>(window, way.prefetch),
+        _ => read_streams::<8>(window, way.prefetch),
+    };
+    part.chunks(words).fold(0, |sum, window| read(window).wrapping_add(sum))
 }
 
 /// The sum of all words, read as `K` streams side by side. `part` is a multiple of `8 * RUN` words.
@@ -177,12 +196,13 @@ mod tests {
 
     #[test]
     fn every_way_reads_every_word() {
-        let words: Vec<u64> = (0..8 * RUN as u64 * 3).map(|i| i * i).collect();
+        let words: Vec<u64> = (0..8 * RUN as u64 * 35).map(|i| i * i).collect();
         let sum = words.iter().sum::<u64>();
         for streams in [1, 2, 4, 8] {
-            for prefetch in [0, 1024] {
-                assert_eq!(read(&words, streams, prefetch), sum, "{streams} {prefetch}");
-                assert_eq!(read_any(&words, streams, prefetch), sum, "{streams} {prefetch}");
+            for (window, prefetch) in [(0, 0), (0, 1024), (WINDOW, 0), (WINDOW, WINDOW)] {
+                let way = Way { streams, window, prefetch };
+                assert_eq!(read(&words, way), sum, "{way:?}");
+                assert_eq!(read_any(&words, way), sum, "{way:?}");
             }
         }
     }

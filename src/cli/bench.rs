@@ -169,7 +169,12 @@ impl fmt::Display for Bench {
             format!("prefetch {} bytes ahead", r.prefetch)
         };
         write!(f, "memory       {:.1} GB/s read by {} threads", r.bytes_per_second / 1e9, r.threads)?;
-        write!(f, " ({} streams each, {prefetch})", r.streams)?;
+        let windows = if r.window == 0 {
+            String::new()
+        } else {
+            format!(" in windows of {}", human_bytes(r.window as u64))
+        };
+        write!(f, " ({} streams each{windows}, {prefetch})", r.streams)?;
         if let Some(percent) = self.generation_percent_of_read {
             write!(f, "; generation uses {percent:.1} %")?;
         }

@@ -69,6 +69,11 @@ pub fn declare(gguf: &Gguf, extra: &[Architecture], cache: CacheTypes) -> Result
     let mut g = GraphBuilder::new(arch.name, gguf, cache);
     (arch.build)(&mut g, &hparams);
     let (graph, problems) = g.finish_partly();
+    if gguf.tensors().is_empty() {
+        let p = Problem::new("MissingTensor", "the tensor table").found("no tensors, metadata alone");
+        let p = p.expected(format!("{} tensors", graph.weights.len()));
+        return Err(Error::model(p.hint("a vocabulary-only file serves tokenize and detokenize")));
+    }
     // A missing or misshapen weight explains the graph's problems, so it is reported first.
     let demanded = weights::demand(gguf, &wants(&graph))?;
     Error::from_problems(Class::Model, problems)?;

@@ -1,8 +1,8 @@
-//! What this machine can do at best: bytes read from memory, floating-point and byte products per second.
+//! What this machine can compute at best: floating-point and byte products per second. (What it can read at best is in
+//! [`crate::backends::measure`].)
 //!
 //! Each is the best of several short runs, since other work on the machine only ever slows one down.
 
-use super::product::prefetch;
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
 use super::simd::{LANES, Scalar, Simd};
@@ -25,66 +25,6 @@ fn best(threads: usize, runs: usize, work: impl Fn(usize) + Sync) -> f64 {
         least = least.min(start.elapsed().as_secs_f64());
     }
     least
-}
-
-/// Bytes per second that `threads` threads together read from `bytes` bytes of memory, each its own part.
-///
-/// `bytes` should be far past the caches; `buffer` is what is read, made by the caller so that it is made once.
-pub fn read_bandwidth(buffer: &[u64], threads: usize, runs: usize) -> f64 {
-    let part = buffer.len() / threads.max(1);
-    let seconds = best(threads, runs, |t| {
-        black_box(fold(&buffer[t * part..(t + 1) * part]));
-    });
-    (part * threads * 8) as f64 / seconds
-}
-
-/// All words folded into one, with the widest registers there are.
-fn fold(words: &[u64]) -> u64 {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if Isa::Avx512.available() {
-            // SAFETY: the machine has AVX-512.
-            return unsafe { fold_avx512(words) };
-        }
-        if Isa::Avx2.available() {
-            // SAFETY: the machine has AVX2.
-            return unsafe { fold_avx2(words) };
-        }
-    }
-    fold_words(words)
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn fold_avx512(words: &[u64]) -> u64 {
-    fold_words(words)
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn fold_avx2(words: &[u64]) -> u64 {
-    fold_words(words)
-}
-
-/// Words of a window, 64 KiB, which is read as eight streams: several lines are under way at any time, and all lie
-/// in a few pages.
-const WINDOW: usize = 8 << 10;
-
-#[inline(always)]
-fn fold_words(words: &[u64]) -> u64 {
-    let mut acc = [0u64; 64];
-    for window in words.chunks_exact(WINDOW) {
-        for at in (0..WINDOW / 8).step_by(8) {
-            for (stream, acc) in acc.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-                let line = &window[stream * (WINDOW / 8) + at..][..8];
-                prefetch(line.as_ptr().wrapping_add(WINDOW).cast());
-                for (acc, word) in acc.iter_mut().zip(line) {
-                    *acc ^= word;
-                }
-            }
-        }
-    }
-    acc.into_iter().fold(0, |x, y| x ^ y)
 }
 
 /// Floating-point operations per second of f32 fused multiply-adds (two each) on `threads` threads.
