@@ -6,10 +6,11 @@
 
 use quipu::backends::Isa;
 use quipu::backends::cpu::product::matmul;
+use quipu::debug::scores::attention_scores;
 use quipu::engine::{Engine, EngineOptions, TraceOptions};
 use quipu::loader::synth::synth;
 use quipu::loader::{Bytes, Gguf, ParseOptions};
-use quipu::plan::FuseOptions;
+use quipu::plan::{FuseOptions, Phase};
 use quipu::quant::DType;
 use safetensors::SafeTensors;
 use std::collections::HashMap;
@@ -114,6 +115,37 @@ fn logits_and_layers_are_within_the_limits() {
             assert!(worst.0 <= golden.limit("nmse_limit"), "{t} {isa}: {worst:?}");
         }
     }
+}
+
+#[test]
+fn attention_scores_are_theirs() {
+    let golden = Golden::read(DType::F32);
+    let tokens = golden.tokens();
+    let gguf = Gguf::parse(Bytes::from(model(DType::F32)), &ParseOptions::default()).unwrap();
+    let options = EngineOptions {
+        isa: Some(Isa::Scalar),
+        fuse: FuseOptions::none(),
+        type_k: DType::F32,
+        type_v: DType::F32,
+        n_outputs: 64,
+        ..EngineOptions::default()
+    };
+    let mut engine = Engine::from_gguf(gguf, options).unwrap();
+    let trace = engine.trace(&tokens, &TraceOptions::default()).unwrap();
+    let scores = attention_scores(engine.plan(Phase::Prefill).unwrap(), &trace);
+    let mut compared = 0;
+    for s in &scores {
+        let Some(theirs) = golden.tensors.get(&s.name) else { continue };
+        // [tokens, heads, cached tokens]; what the causal mask hides means nothing in theirs and is 0 in ours.
+        let n = tokens.len();
+        let seen = |i: &usize| i % n <= i / (s.cols as usize);
+        let (a, b): (Vec<f32>, Vec<f32>) =
+            (0..theirs.len()).filter(seen).map(|i| (theirs[i], s.data[i])).unzip();
+        let error = nmse(&a, &b);
+        assert!(error <= 1e-9, "{}: {error:e}", s.name);
+        compared += 1;
+    }
+    assert_eq!(compared, 4, "kq and kq_soft_max of two layers");
 }
 
 #[test]
