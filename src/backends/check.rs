@@ -7,7 +7,7 @@
 use super::{Case, Kernel, find};
 use crate::error::{Class, Error, Problem, Result};
 use crate::graph::{CmdId, Dim, ValueType};
-use crate::ops::{Op, kv_append};
+use crate::ops::Op;
 use crate::plan::{Cmd, Operand, PLAN_FORMAT, Plan, Region, Rows};
 use crate::quant::DType;
 use smallvec::SmallVec;
@@ -182,12 +182,9 @@ fn attributes(plan: &Plan, op: &Op, args: &[ValueType]) -> Result<(), String> {
 
 /// Caches are where the attributes say, and of the shape that the plan's layout has.
 fn caches(plan: &Plan, op: &Op, args: &[Operand], outs: &[Operand]) -> Result<(), String> {
-    let store = |a: &kv_append::Attrs, o: &[Operand]| (a.layer, a.n_head_kv, o.to_vec());
-    let (layer, heads, caches) = match op {
-        Op::KvAppend(a) => store(a, outs),
-        Op::RopeKv(a) => store(&a.kv, &outs[2..]),
-        Op::LinearQkvRopeKv(a) => store(&a.kv, &outs[3..]),
-        Op::Attention(a) => (a.layer, a.n_head_kv, args[1..].to_vec()),
+    let (layer, heads, caches) = match (op, op.store()) {
+        (_, Some(a)) => (a.layer, a.n_head_kv, &outs[outs.len().saturating_sub(2)..]),
+        (Op::Attention(a), _) => (a.layer, a.n_head_kv, &args[1..]),
         _ => {
             let any = args.iter().chain(outs).any(|o| o.region == Region::Kv);
             return if any { Err(format!("{} takes no cache", op.kind())) } else { Ok(()) };

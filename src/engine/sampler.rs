@@ -10,7 +10,6 @@ use std::hash::{BuildHasher, RandomState};
 
 use crate::error::{Class, Error, Problem, Result};
 use crate::ops::math::exp;
-use crate::text::Vocab;
 
 /// Below this temperature the most likely token is taken and nothing is drawn.
 pub const GREEDY_BELOW: f32 = 1e-6;
@@ -170,11 +169,6 @@ impl Sampler {
             work: Vec::with_capacity(if changes { n_vocab } else { 0 }),
             candidates: Candidates { keys: Vec::with_capacity(candidates), sorted: 0 },
         })
-    }
-
-    /// A sampler for a vocabulary, with its ends and its suppressed tokens.
-    pub fn for_vocab(params: &SamplerParams, vocab: &Vocab) -> Result<Sampler> {
-        Sampler::new(params, vocab.len(), vocab.eog(), vocab.suppressed())
     }
 
     /// The seed in use, whether it was given or taken from the system.

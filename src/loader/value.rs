@@ -292,11 +292,6 @@ impl<'a> ArrayView<'a> {
         self.words(ValueType::I32).map(|w| w.map(i32::from_le_bytes))
     }
 
-    /// The elements of a `u32` array; `None` for any other element type.
-    pub fn u32s(&self) -> Option<impl ExactSizeIterator<Item = u32> + use<'a>> {
-        self.words(ValueType::U32).map(|w| w.map(u32::from_le_bytes))
-    }
-
     /// The bytes of a `u8` or `i8` array; `None` for any other element type.
     pub fn bytes(&self) -> Option<&'a [u8]> {
         matches!(self.elem, ValueType::U8 | ValueType::I8).then_some(self.data)

@@ -8,12 +8,9 @@ use super::{Cost, Sizes, Types, arity, linear};
 use crate::graph::ValueType;
 use crate::quant::DType;
 
-/// Attributes.
+/// No attributes: an addition has no order.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Attrs {
-    /// Whether the residual is the left operand of the addition in the graph (bits do not depend on it).
-    pub residual_first: bool,
-}
+pub struct Attrs;
 
 /// Operands: x, weight, optional bias, residual. Results: the sum.
 pub fn infer(_: &Attrs, args: &[ValueType]) -> Result<Types, String> {

@@ -137,6 +137,17 @@ op_table! {
     linear_add::LinearAdd = "Fused: linear, add.";
 }
 
+impl Op {
+    /// The store into a cache that this op does, alone or fused. The caches are then its last two results.
+    pub fn store(&self) -> Option<kv_append::Attrs> {
+        match self {
+            Op::KvAppend(a) => Some(*a),
+            Op::RopeKv(a) | Op::LinearQkvRopeKv(a) => Some(a.kv),
+            _ => None,
+        }
+    }
+}
+
 impl std::fmt::Display for OpKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(self.name())

@@ -291,18 +291,13 @@ fn kv_layout(g: &Graph, n_ctx: u32) -> Result<KvLayout> {
         type_v: DType::F16,
     };
     for node in g.ops.rows() {
-        let (a, k, v) = match node.op {
-            Op::KvAppend(a) => (a, node.outs[0], node.outs[1]),
-            Op::RopeKv(a) => (a.kv, node.outs[2], node.outs[3]),
-            Op::LinearQkvRopeKv(a) => (a.kv, node.outs[3], node.outs[4]),
-            _ => continue,
-        };
+        let (Some(a), [.., k, v]) = (node.op.store(), &node.outs[..]) else { continue };
         let here = KvLayout {
             n_layer: layout.n_layer.max(a.layer + 1),
             n_ctx,
             n_head_kv: a.n_head_kv,
-            head_dim_k: g.values[k].ty.cols() / a.n_head_kv,
-            head_dim_v: g.values[v].ty.cols() / a.n_head_kv,
+            head_dim_k: g.values[*k].ty.cols() / a.n_head_kv,
+            head_dim_v: g.values[*v].ty.cols() / a.n_head_kv,
             type_k: a.type_k,
             type_v: a.type_v,
         };

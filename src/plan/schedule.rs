@@ -2,7 +2,6 @@
 
 use crate::error::{Error, Problem, Result};
 use crate::graph::{Def, Graph, Id, OpId, ValueId, view};
-use crate::ops::Op;
 
 /// Where a value lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,11 +54,9 @@ pub fn schedule(g: &Graph) -> Result<Schedule> {
 
 fn first_place(g: &Graph, id: ValueId, def: Def, at: &[u32]) -> Place {
     let Def::Op(op, i) = def else { return Place::Weight };
-    let i = usize::from(i);
-    match g.ops[op].op {
-        Op::KvAppend(a) => Place::Cache(a.layer),
-        Op::RopeKv(a) if i >= 2 => Place::Cache(a.kv.layer),
-        Op::LinearQkvRopeKv(a) if i >= 3 => Place::Cache(a.kv.layer),
+    let node = &g.ops[op];
+    match node.op.store() {
+        Some(store) if usize::from(i) + 2 >= node.outs.len() => Place::Cache(store.layer),
         _ if g.outputs.contains(&id) => Place::Output,
         _ => Place::Arena { first: at[op.index()], last: at[op.index()] },
     }

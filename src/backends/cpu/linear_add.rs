@@ -1,29 +1,9 @@
-//! linear_add: every thread takes some weight rows; the bias, then the residual is added to finished sums.
+//! linear_add: linear's loop, which adds the residual behind the bias.
 
-use super::product::{Part, add_rows, for_each, part_share, product_rows, scratch_bytes, share_unit};
-use crate::backends::{Isa, KernelCtx};
+use super::linear::run;
+use super::product::{product_rows, scratch_bytes};
 
 product_rows! {
     LinearAdd = "linear_add", scratch: |case, isa| scratch_bytes(case, isa, 0), run: run,
     types: [f32, f16, bf16, q8_0]
-}
-
-/// # Safety
-/// As `KernelFn`, on a machine with `isa`.
-unsafe fn run(ctx: &KernelCtx<'_>, isa: Isa) {
-    let (x, w, out) = (&ctx.args[0], &ctx.args[1], &ctx.outs[0]);
-    let [range] = part_share(ctx, [w.rows as usize], [share_unit(x.rows as usize)]);
-    let Some(part) = Part::new(isa, w, range) else { return };
-    // SAFETY: operands are live and sized for the step; this thread owns the columns of its range.
-    unsafe {
-        for_each(ctx, x, &part, |pass| {
-            pass.blocks(&part, 32, |cols| {
-                pass.sums_into(&part, cols.clone(), out);
-                // Operands 2 and on: none or one bias, then the residual.
-                for add in &ctx.args[2..] {
-                    add_rows(isa, add, out, pass.rows.clone(), cols.clone());
-                }
-            });
-        });
-    }
 }

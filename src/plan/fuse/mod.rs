@@ -18,8 +18,6 @@ pub use rules::RULES;
 pub struct Rule {
     /// Name in reports and in `--no-fuse=NAME`.
     pub name: &'static str,
-    /// What it does, in one line.
-    pub about: &'static str,
     /// Tries the rule with this op as its anchor.
     apply: fn(&mut Fuser, OpId) -> Outcome,
 }

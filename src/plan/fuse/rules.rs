@@ -6,21 +6,20 @@ use crate::ops::{self, Op};
 
 /// All rules.
 pub const RULES: &[Rule] = &[
-    Rule { name: "qkv", about: "Q, K and V as one product, with their biases", apply: qkv },
-    Rule { name: "rope_kv", about: "rope of Q and K, and the store of K and V", apply: rope_kv },
-    Rule {
-        name: "qkv_rope_kv",
-        about: "rope and store behind the product for Q, K and V",
-        apply: qkv_rope_kv,
-    },
-    Rule { name: "gate_up", about: "gate and up products with swiglu behind them", apply: gate_up },
-    Rule { name: "product_add", about: "residual behind a product", apply: product_add },
-    Rule { name: "add_norm", about: "residual-add with rms_norm", apply: add_norm },
-    Rule {
-        name: "norm_quantize",
-        about: "rms_norm (and its residual-add) with quantize",
-        apply: norm_quantize,
-    },
+    // Q, K and V as one product, with their biases
+    Rule { name: "qkv", apply: qkv },
+    // rope of Q and K, and the store of K and V
+    Rule { name: "rope_kv", apply: rope_kv },
+    // rope and store behind the product for Q, K and V
+    Rule { name: "qkv_rope_kv", apply: qkv_rope_kv },
+    // gate and up products with swiglu behind them
+    Rule { name: "gate_up", apply: gate_up },
+    // residual behind a product
+    Rule { name: "product_add", apply: product_add },
+    // residual-add with rms_norm
+    Rule { name: "add_norm", apply: add_norm },
+    // rms_norm (and its residual-add) with quantize
+    Rule { name: "norm_quantize", apply: norm_quantize },
 ];
 
 /// Returns from a rule with the reason when a condition does not hold.
@@ -133,14 +132,14 @@ fn gate_up(f: &mut Fuser, at: OpId) -> Outcome {
 /// Anchor: add, one of whose operands is a product read by nobody else.
 fn product_add(f: &mut Fuser, at: OpId) -> Outcome {
     let Some(OpNode { op: Op::Add(_), args, outs, .. }) = f.op(at).cloned() else { return Outcome::NoMatch };
-    for (product, residual, residual_first) in [(args[0], args[1], false), (args[1], args[0], true)] {
+    for (product, residual) in [(args[0], args[1]), (args[1], args[0])] {
         let Some((pi, OpNode { op: Op::Linear(_), args: p, .. })) = f.def(product) else { continue };
         let mut list = p.clone();
         if f.only_reader(product).is_err() || product == residual {
             continue;
         }
         list.push(residual);
-        let op = Op::LinearAdd(ops::linear_add::Attrs { residual_first });
+        let op = Op::LinearAdd(ops::linear_add::Attrs);
         return f.replace(&[pi, at], op, list, outs);
     }
     Outcome::Declined("neither operand is a product that only this addition reads".into())

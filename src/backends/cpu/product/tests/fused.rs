@@ -23,7 +23,7 @@ fn linear_add_rows_are_the_oracle() {
                 }
                 args.push(Value::acts(DType::F32, rows, m, bytes(&residual)));
                 let outs = [Value::result(DType::F32, rows, m)];
-                let op = Op::LinearAdd(linear_add::Attrs { residual_first: true });
+                let op = Op::LinearAdd(linear_add::Attrs);
                 for k in rows_for("linear_add", name) {
                     for threads in 1..=3 {
                         let got = run(k, &op, &args, &outs, &mut Around::nothing(), threads);
