@@ -79,7 +79,7 @@ fn shown(path: &Path) -> String {
 
 /// The type with a codec of this name.
 fn type_named(name: &str) -> Result<DType, Error> {
-    DType::from_name(name).filter(|t| t.codec().is_some()).ok_or_else(|| {
+    DType::from_name(name).filter(|t| t.weight_codec().is_some()).ok_or_else(|| {
         let have: Vec<_> =
             TYPES.iter().filter(|t| t.codec.is_some()).map(|t| t.name.to_ascii_lowercase()).collect();
         let p = Problem::new("UnknownType", "--type").found(format!("\"{}\"", escape(name)));

@@ -236,7 +236,7 @@ impl<'a> GraphBuilder<'a> {
     /// x itself, or x quantised to the type that meets the weight; quantised once however many products read it.
     #[track_caller]
     fn activation_for(&mut self, x: ValueId, w: ValueId) -> ValueId {
-        let Some(to) = self.graph.values[w].ty.dtype.codec().map(|c| c.activation) else { return x };
+        let Some(to) = self.graph.values[w].ty.dtype.weight_codec().map(|c| c.activation) else { return x };
         if self.graph.values[x].ty.dtype == to {
             return x;
         }
@@ -261,7 +261,11 @@ impl<'a> GraphBuilder<'a> {
         let found = self.tensors.tensor_type(&name).map(|(t, _)| t);
         // The demand reports a wrong or unsupported type of the file; the graph goes on with one that fits.
         let dtype = only.unwrap_or(match found {
-            Some(t) if t.codec().is_some_and(|_| t.row_bytes(dims[dims.len() - 1] as usize).is_some()) => t,
+            Some(t)
+                if t.weight_codec().is_some_and(|_| t.row_bytes(dims[dims.len() - 1] as usize).is_some()) =>
+            {
+                t
+            }
             _ => DType::F32,
         });
         let shape: Shape = dims.iter().map(|d| Dim::Fixed(*d)).collect();

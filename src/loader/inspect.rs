@@ -137,7 +137,7 @@ impl Inspection {
                     dtype: t.dtype,
                     tensors: 1,
                     bytes: t.bytes,
-                    supported: t.dtype.codec().is_some(),
+                    supported: t.dtype.weight_codec().is_some(),
                 }),
             }
         }

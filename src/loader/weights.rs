@@ -138,7 +138,7 @@ fn check(want: &Want, t: &TensorInfo, problems: &mut Vec<Problem>) {
                 .found(t.dtype.name())
                 .expected(types.iter().map(|t| t.name()).collect::<Vec<_>>().join(" or ")),
         ),
-        _ if t.dtype.codec().is_none() => {
+        _ if t.dtype.weight_codec().is_none() => {
             let known: Vec<&str> = TYPES.iter().filter(|t| t.codec.is_some()).map(|t| t.name).collect();
             problems.push(
                 Problem::new("UnsupportedType", thing(&t.name))

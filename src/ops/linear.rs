@@ -7,9 +7,9 @@
 //! ascending order. The bias is added to the finished sum.
 //! Source: `ggml_mul_mat`.
 
-use super::{Cost, Sizes, Types, arity, math};
+use super::{Cost, Sizes, Types, arity};
 use crate::graph::{Dim, ValueType};
-use crate::quant::{BlockQ8_0, DType};
+use crate::quant::DType;
 
 /// No attributes: types and sizes say it all.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -31,7 +31,7 @@ pub(super) fn check_weight(x: &ValueType, w: &ValueType) -> Result<u32, String> 
         (2, Dim::Fixed(m)) if w.cols() == x.cols() => m,
         _ => return Err(format!("the weight must be [m, {}], not {w}", x.cols())),
     };
-    match w.dtype.codec() {
+    match w.dtype.weight_codec() {
         None => Err(format!("weights of type {} have no kernels", w.dtype)),
         Some(c) if c.activation != x.dtype => {
             Err(format!("{} weights meet {} activations, not {}", w.dtype, c.activation, x.dtype))
@@ -75,36 +75,14 @@ pub fn reference(
     out: &mut [f32],
 ) {
     let (Some(codec), Some(w_row)) = (dtype.codec(), dtype.row_bytes(n)) else { return out.fill(f32::NAN) };
-    let Some(x_row) = codec.activation.row_bytes(n) else { return out.fill(f32::NAN) };
+    let (Some(dot), Some(x_row)) = (codec.dot, codec.activation.row_bytes(n)) else { return out.fill(f32::NAN) };
     let m = weight.len() / w_row.max(1);
     for (x, out) in x.chunks_exact(x_row).zip(out.chunks_exact_mut(m.max(1))) {
         for (r, (w, out)) in weight.chunks_exact(w_row).zip(out).enumerate() {
-            let sum = match dtype {
-                DType::Q8_0 => dot_q8_0(w, x),
-                _ => math::dot16(&decode(dtype, w, n), &decode(DType::F32, x, n)),
-            };
+            let sum = dot(w, x);
             *out = bias.map_or(sum, |b| sum + b[r]);
         }
     }
-}
-
-fn decode(dtype: DType, bytes: &[u8], n: usize) -> Vec<f32> {
-    let mut out = vec![f32::NAN; n];
-    if let Some(c) = dtype.codec() {
-        (c.decode)(bytes, &mut out);
-    }
-    out
-}
-
-/// The exact integer sum of every block, then one fused multiply-add per block.
-fn dot_q8_0(w: &[u8], x: &[u8]) -> f32 {
-    let mut acc = 0f32;
-    for (w, x) in w.chunks_exact(34).zip(x.chunks_exact(34)) {
-        let (w, x): (BlockQ8_0, BlockQ8_0) = (bytemuck::pod_read_unaligned(w), bytemuck::pod_read_unaligned(x));
-        let sum: i32 = w.qs.iter().zip(&x.qs).map(|(w, x)| i32::from(*w) * i32::from(*x)).sum();
-        acc = (w.d.to_f32() * x.d.to_f32()).mul_add(sum as f32, acc);
-    }
-    acc
 }
 
 #[cfg(test)]

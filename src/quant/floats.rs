@@ -3,6 +3,7 @@
 //! Conversion from f16 and bf16 is exact; to them it rounds to nearest, ties to even.
 
 use super::{Codec, DType};
+use crate::ops::math::dot16;
 
 /// The codec of F32.
 pub(super) static F32: Codec = Codec {
@@ -17,6 +18,7 @@ pub(super) static F32: Codec = Codec {
         }
     },
     activation: DType::F32,
+    dot: Some(|w, x| dot(&F32, 4, w, x)),
 };
 
 /// The codec of F16.
@@ -32,6 +34,7 @@ pub(super) static F16: Codec = Codec {
         }
     },
     activation: DType::F32,
+    dot: Some(|w, x| dot(&F16, 2, w, x)),
 };
 
 /// The codec of BF16.
@@ -47,7 +50,16 @@ pub(super) static BF16: Codec = Codec {
         }
     },
     activation: DType::F32,
+    dot: Some(|w, x| dot(&BF16, 2, w, x)),
 };
+
+/// Sixteen partial sums along the decoded rows; an element of the weights has `bytes` bytes.
+fn dot(codec: &Codec, bytes: usize, w: &[u8], x: &[u8]) -> f32 {
+    let (mut weights, mut acts) = (vec![0f32; w.len() / bytes], vec![0f32; x.len() / 4]);
+    (codec.decode)(w, &mut weights);
+    (F32.decode)(x, &mut acts);
+    dot16(&weights, &acts)
+}
 
 #[cfg(test)]
 mod tests {

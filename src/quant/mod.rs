@@ -23,7 +23,10 @@ pub struct TypeInfo {
     pub codec: Option<&'static Codec>,
 }
 
-/// What a type can do: decode a row to f32, encode a row from f32, and which activation type meets it.
+/// The product of a row of weights with a row of activations, whole blocks of both.
+pub type DotFn = fn(weights: &[u8], activations: &[u8]) -> f32;
+
+/// What a type can do: decode a row to f32, encode a row from f32, and how it meets activations.
 #[derive(Debug)]
 pub struct Codec {
     /// Decodes whole blocks; `out.len()` elements. This is the oracle of the type.
@@ -32,6 +35,10 @@ pub struct Codec {
     pub encode: fn(src: &[f32], out: &mut [u8]),
     /// The type activations have when they meet weights of this type: `F32` or a block type.
     pub activation: DType,
+    /// The product of a row of weights with a row of such activations, whole blocks of both, in the order of
+    /// operations that NUMERICS.md documents. This is the oracle of every kernel.
+    /// `None` for types that only activations have.
+    pub dot: Option<DotFn>,
 }
 
 /// An element type, by its id in GGUF. Display is the upper-case ggml name.
@@ -116,6 +123,10 @@ impl DType {
     /// The codec, if this type can be computed with.
     pub fn codec(self) -> Option<&'static Codec> {
         self.info().codec
+    }
+    /// The codec, if weights of this type can be computed with.
+    pub fn weight_codec(self) -> Option<&'static Codec> {
+        self.codec().filter(|c| c.dot.is_some())
     }
     /// Elements in a block.
     pub fn block(self) -> usize {

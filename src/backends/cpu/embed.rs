@@ -7,7 +7,7 @@ use crate::ops::embed::reference;
 use crate::quant::DType;
 
 fn supports(case: &Case<'_>) -> Result<(), &'static str> {
-    match case.args[0].dtype.codec() {
+    match case.args[0].dtype.weight_codec() {
         Some(_) => Ok(()),
         None => Err("the type has no codec"),
     }

@@ -4,8 +4,7 @@ use super::product::{Part, add_rows, for_each, part_share, product_rows, scratch
 use crate::backends::{Isa, KernelCtx};
 
 product_rows! {
-    LinearQkv = "linear_qkv", scratch: |case, isa| scratch_bytes(case, isa, 0), run: run,
-    types: [f32, f16, bf16, q8_0, mixed]
+    LinearQkv = "linear_qkv", scratch: |case, isa| scratch_bytes(case, isa, 0), run: run, mixed
 }
 
 /// # Safety

@@ -12,8 +12,7 @@ use crate::ops::{Op, rope_kv::Attrs};
 use std::ops::Range;
 
 product_rows! {
-    LinearQkvRopeKv = "linear_qkv_rope_kv", scratch: |case, isa| scratch_bytes(case, isa, 0), run: run,
-    types: [f32, f16, bf16, q8_0, mixed]
+    LinearQkvRopeKv = "linear_qkv_rope_kv", scratch: |case, isa| scratch_bytes(case, isa, 0), run: run, mixed
 }
 
 /// # Safety

@@ -8,8 +8,7 @@ use super::swiglu::swiglu_slice;
 use crate::backends::{Isa, KernelCtx};
 
 product_rows! {
-    LinearSwiglu = "linear_swiglu", scratch: |case, isa| scratch_bytes(case, isa, 2), run: run,
-    types: [f32, f16, bf16, q8_0, mixed]
+    LinearSwiglu = "linear_swiglu", scratch: |case, isa| scratch_bytes(case, isa, 2), run: run, mixed
 }
 
 /// # Safety

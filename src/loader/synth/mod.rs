@@ -70,7 +70,7 @@ pub fn synth_header_shape(shape: &Shape, dtype: DType) -> Result<Vec<u8>> {
 }
 
 fn plan(shape: &Shape, dtype: DType) -> Result<(GgufWriter, Vec<Tensor>)> {
-    if dtype.codec().is_none() {
+    if dtype.weight_codec().is_none() {
         return Err(Error::usage(
             Problem::new("UnsupportedType", format!("type {dtype}")).hint("no encoder for it here"),
         ));

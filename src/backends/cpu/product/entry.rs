@@ -10,7 +10,7 @@ use crate::backends::cpu::simd::{Avx2, Avx512};
 use crate::quant::DType;
 
 /// The weight types of one instruction set.
-pub(super) type Cores = [(DType, &'static Core); 4];
+pub(super) type Cores = &'static [(DType, &'static Core)];
 
 /// Calls `f` with some weight rows and at most `most` activation rows, until all pairs have been seen. The weight
 /// rows are few enough to stay in the first levels of the cache for all activation rows, which are cut evenly.
@@ -182,7 +182,7 @@ static Q8_AVX512: Core = Core {
 };
 
 /// Portable leaves: the direct path for any number of rows.
-pub(super) static SCALAR: Cores = [
+pub(super) const SCALAR: Cores = &[
     (DType::F32, &plain::CORE_F32),
     (DType::F16, &plain::CORE_F16),
     (DType::BF16, &plain::CORE_BF16),
@@ -190,7 +190,7 @@ pub(super) static SCALAR: Cores = [
 ];
 /// AVX2 leaves.
 #[cfg(target_arch = "x86_64")]
-pub(super) static AVX2: Cores = [
+pub(super) const AVX2: Cores = &[
     (DType::F32, &avx2::CORE_F32),
     (DType::F16, &avx2::CORE_F16),
     (DType::BF16, &avx2::CORE_BF16),
@@ -198,7 +198,7 @@ pub(super) static AVX2: Cores = [
 ];
 /// AVX-512 leaves.
 #[cfg(target_arch = "x86_64")]
-pub(super) static AVX512: Cores = [
+pub(super) const AVX512: Cores = &[
     (DType::F32, &avx512::CORE_F32),
     (DType::F16, &avx512::CORE_F16),
     (DType::BF16, &avx512::CORE_BF16),

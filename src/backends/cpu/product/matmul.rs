@@ -46,7 +46,7 @@ impl<'w> Product<'w> {
         isa.require()?;
         let bad = |why: &str| Error::new(Class::Usage, Problem::new("BadProduct", why.to_string()));
         let size = |v: usize| u32::try_from(v).map_err(|_| bad("a size is past 2^32"));
-        let codec = dtype.codec().ok_or_else(|| bad("the type has no kernels"))?;
+        let codec = dtype.weight_codec().ok_or_else(|| bad("the type has no kernels"))?;
         let (Some(w_row), Some(x_row)) = (dtype.row_bytes(n), codec.activation.row_bytes(n)) else {
             return Err(bad("rows are no whole number of blocks"));
         };

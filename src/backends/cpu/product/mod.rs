@@ -129,12 +129,12 @@ pub(super) struct Core {
 
 /// The leaves for a weight type, if it has any on this instruction set.
 pub(super) fn core(isa: Isa, weight: DType) -> Option<&'static Core> {
-    let all: &'static entry::Cores = match isa {
-        Isa::Scalar => &entry::SCALAR,
+    let all: entry::Cores = match isa {
+        Isa::Scalar => entry::SCALAR,
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => &entry::AVX2,
+        Isa::Avx2 => entry::AVX2,
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => &entry::AVX512,
+        Isa::Avx512 => entry::AVX512,
         #[cfg(not(target_arch = "x86_64"))]
         _ => return None,
     };

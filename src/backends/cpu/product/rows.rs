@@ -5,10 +5,16 @@ use crate::backends::{Isa, Operand};
 use std::ops::Range;
 
 /// Defines `KERNELS`, the rows of one product op: one per weight type and instruction set. `scratch` is a
-/// `fn(&Case, Isa) -> usize`, `run` an `unsafe fn(&KernelCtx, Isa)`. The type `mixed` stands for float weights
-/// that differ.
+/// `fn(&Case, Isa) -> usize`, `run` an `unsafe fn(&KernelCtx, Isa)`. A row takes what the table of leaves has. Ops
+/// of several products also take `mixed`: weights of types that differ and meet the same activations.
 macro_rules! product_rows {
-    ($kind:ident = $op:literal, scratch: $scratch:expr, run: $run:expr, types: [$($ty:ident),*]) => {
+    ($kind:ident = $op:literal, scratch: $scratch:expr, run: $run:expr $(, $mixed:ident)?) => {
+        product_rows! {
+            @rows $kind, $op, $scratch, $run,
+            [f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, iq4_nl, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_xs $(, $mixed)?]
+        }
+    };
+    (@rows $kind:ident, $op:literal, $scratch:expr, $run:expr, [$($ty:ident),*]) => {
         /// The rows of this op.
         pub(super) const KERNELS: &[$crate::backends::Kernel] = &[
             $(
@@ -25,17 +31,28 @@ macro_rules! product_rows {
             name: concat!("cpu.", $op, ".", stringify!($ty), ".", $name),
             op: $crate::ops::OpKind::$kind,
             isa: $crate::backends::Isa::$isa,
-            supports: |case| $crate::backends::cpu::product::supports(case, product_rows!(@type $ty)),
+            supports: |case| $crate::backends::cpu::product::supports(case, product_rows!(@type $ty), $crate::backends::Isa::$isa),
             scratch: |case| $scratch(case, $crate::backends::Isa::$isa),
             // SAFETY: the promise of `KernelFn`, passed on; the row says which instruction set must be there.
             run: |ctx| unsafe { $run(ctx, $crate::backends::Isa::$isa) },
         }
     };
+    (@type mixed) => { None };
     (@type f32) => { Some($crate::quant::DType::F32) };
     (@type f16) => { Some($crate::quant::DType::F16) };
     (@type bf16) => { Some($crate::quant::DType::BF16) };
     (@type q8_0) => { Some($crate::quant::DType::Q8_0) };
-    (@type mixed) => { None };
+    (@type q4_0) => { Some($crate::quant::DType::Q4_0) };
+    (@type q4_1) => { Some($crate::quant::DType::Q4_1) };
+    (@type q5_0) => { Some($crate::quant::DType::Q5_0) };
+    (@type q5_1) => { Some($crate::quant::DType::Q5_1) };
+    (@type iq4_nl) => { Some($crate::quant::DType::IQ4_NL) };
+    (@type q2_k) => { Some($crate::quant::DType::Q2_K) };
+    (@type q3_k) => { Some($crate::quant::DType::Q3_K) };
+    (@type q4_k) => { Some($crate::quant::DType::Q4_K) };
+    (@type q5_k) => { Some($crate::quant::DType::Q5_K) };
+    (@type q6_k) => { Some($crate::quant::DType::Q6_K) };
+    (@type iq4_xs) => { Some($crate::quant::DType::IQ4_XS) };
 }
 pub(in crate::backends::cpu) use product_rows;
 

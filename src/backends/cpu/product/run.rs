@@ -84,16 +84,25 @@ fn weights<'a>(case: &Case<'a>) -> impl Iterator<Item = &'a ValueType> + use<'a>
     case.args.iter().skip(1).take(n)
 }
 
-/// For `Kernel::supports`: all weights have this type; `None` stands for float types that differ.
-pub(in crate::backends::cpu) fn supports(case: &Case<'_>, ty: Option<DType>) -> Result<(), &'static str> {
+/// For `Kernel::supports`: all weights have this type; `None` stands for types that differ and share activations.
+pub(in crate::backends::cpu) fn supports(
+    case: &Case<'_>,
+    ty: Option<DType>,
+    isa: Isa,
+) -> Result<(), &'static str> {
     let Some(first) = weights(case).next() else { return Err("takes a weight") };
     let same = weights(case).all(|w| w.dtype == first.dtype);
-    let float = weights(case).all(|w| [DType::F32, DType::F16, DType::BF16].contains(&w.dtype));
+    let mut cores = weights(case).map(|w| core(isa, w.dtype));
+    let Some(Some(head)) = cores.next() else { return Err("has no leaves for the type") };
+    // What packs the activations for one weight must serve the others.
+    if !cores.all(|c| c.is_some_and(|c| std::ptr::eq(c.acts, head.acts))) {
+        return Err("takes weights that meet the same activations");
+    }
     match ty {
         Some(t) if same && first.dtype == t => Ok(()),
         Some(_) => Err("takes weights of another type"),
-        None if float && !same => Ok(()),
-        None => Err("takes float weights of different types"),
+        None if !same => Ok(()),
+        None => Err("takes weights of different types"),
     }
 }
 
