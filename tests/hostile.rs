@@ -1,28 +1,18 @@
-//! Hostile model files: each case damages one field of a valid file and must give its code, never a panic.
+//! Hostile model files, cases 1 to 65: each damages one field of the container and must give its code, never a panic.
 #![allow(clippy::unwrap_used)]
 
 mod common;
 
-use common::{ALIGN, ARRAY, BOOL, EMBD, I32, Model, STR, T_Q4_K, U8, U32, U64, VOCAB, array, str_bytes};
+use common::hostile::{Case, T1, T2, damaged, every_case_gives_its_code, inspect, load, refuses, run};
+use common::{ALIGN, ARRAY, BOOL, I32, Model, STR, T_Q4_K, U8, U32, U64, array, str_bytes};
 use proptest::prelude::*;
-use quipu::Result;
-use quipu::graph::builder::CacheTypes;
 use quipu::loader::inspect::Inspection;
-use quipu::loader::weights::check_tensors;
 use quipu::loader::{Gguf, ParseOptions};
-use quipu::models::declare;
-use quipu::models::hparams::Hparams;
-
-/// Number in the study, what is done, the code it must give, and how.
-type Case = (u32, &'static str, &'static str, fn(&mut Model));
 
 const NAME: &str = "general.name";
-const T1: &str = "token_embd.weight";
-const T2: &str = "blk.0.attn_norm.weight";
 const LAST: &str = "output.weight";
 
-/// Damage to the container: cases 1 to 65.
-const CONTAINER: &[Case] = &[
+const CASES: &[Case] = &[
     (1, "empty file", "Truncated", |m| m.cut = Some(0)),
     (2, "three bytes", "Truncated", |m| m.cut = Some(3)),
     (3, "magic GGML", "BadMagic", |m| m.magic = b"GGML".to_vec()),
@@ -160,98 +150,16 @@ const CONTAINER: &[Case] = &[
     }),
 ];
 
-const HEADS: &str = "llama.attention.head_count";
-const HEADS_KV: &str = "llama.attention.head_count_kv";
-
-/// Damage to what the container holds: hyper-parameters and weights, from case 66 on.
-const MODEL: &[Case] = &[
-    (66, "no blocks", "OutOfRange", |m| m.set_u32("llama.block_count", 0)),
-    (66, "513 blocks", "OutOfRange", |m| m.set_u32("llama.block_count", 513)),
-    (66, "2^32-1 blocks", "OutOfRange", |m| m.set_u32("llama.block_count", u32::MAX)),
-    (67, "no heads", "OutOfRange", |m| m.set_u32(HEADS, 0)),
-    (68, "no kv heads", "OutOfRange", |m| m.set_u32(HEADS_KV, 0)),
-    (68, "3 kv heads for 4", "OutOfRange", |m| m.set_u32(HEADS_KV, 3)),
-    (69, "65 over 4 heads", "Inconsistent", |m| m.set_u32("llama.embedding_length", 65)),
-    (70, "odd rotary dimensions", "OutOfRange", |m| m.set_u32("llama.rope.dimension_count", 15)),
-    (70, "rotary dimensions past the head", "OutOfRange", |m| m.set_u32("llama.rope.dimension_count", 18)),
-    (71, "rope base 0", "OutOfRange", |m| m.set_f32("llama.rope.freq_base", 0.0)),
-    (71, "rope base negative", "OutOfRange", |m| m.set_f32("llama.rope.freq_base", -1.0)),
-    (71, "rope base NaN", "OutOfRange", |m| m.set_f32("llama.rope.freq_base", f32::NAN)),
-    (72, "epsilon NaN", "OutOfRange", |m| m.set_f32("llama.attention.layer_norm_rms_epsilon", f32::NAN)),
-    (72, "epsilon negative", "OutOfRange", |m| m.set_f32("llama.attention.layer_norm_rms_epsilon", -1e-5)),
-    (74, "one head count for two blocks", "ArrayLength", |m| {
-        (m.key(HEADS).ty, m.key(HEADS).value) = (ARRAY, array(U32, 1, &4u32.to_le_bytes()));
-    }),
-    (74, "head counts that differ", "Unsupported", |m| {
-        (m.key(HEADS).ty, m.key(HEADS).value) = (ARRAY, array(U32, 2, &[4, 0, 0, 0, 2, 0, 0, 0]));
-    }),
-    (75, "3 of 2 experts", "OutOfRange", |m| {
-        m.add(b"llama.expert_count", U32, vec![2, 0, 0, 0]);
-        m.add(b"llama.expert_used_count", U32, vec![3, 0, 0, 0]);
-    }),
-    (75, "0 of 2 experts", "OutOfRange", |m| m.add(b"llama.expert_count", U32, vec![2, 0, 0, 0])),
-    (76, "a weight is absent", "MissingTensor", |m| {
-        m.tensor("blk.1.attn_q.weight").name = b"blk.1.attn_x.weight".to_vec()
-    }),
-    (77, "a weight is transposed", "ShapeMismatch", |m| m.tensor("blk.0.attn_k.weight").dims.reverse()),
-    (78, "a norm of a block type", "TypeNotAllowed", |m| {
-        let t = m.tensor(T2);
-        (t.ty, t.data) = (common::T_Q8_0, vec![0; 68]);
-    }),
-];
-
-/// Everything about weights and shapes that is checked before a model computes.
-fn load(bytes: &[u8]) -> Result<Gguf> {
-    let g = Gguf::parse(bytes.into(), &ParseOptions::default())?;
-    declare(&g, &[], CacheTypes::default())?;
-    Ok(g)
-}
-
-fn damaged(case: &Case) -> Vec<u8> {
-    let mut m = Model::base();
-    (case.3)(&mut m);
-    m.build()
-}
-
-#[test]
-fn the_base_file_is_sound() {
-    let g = load(&Model::base().build()).unwrap();
-    assert!(check_tensors(&g, g.tensors()).is_ok());
-    let h = Hparams::read(&g).unwrap();
-    assert_eq!((h.n_embd, h.n_vocab, h.head_dim_k), (EMBD as u32, VOCAB as u32, 16));
-    assert_eq!(Model::base().version, g.version());
-    let v2 = Model { version: 2, ..Model::base() };
-    assert_eq!(load(&v2.build()).unwrap().version(), 2);
-}
-
 #[test]
 fn every_case_gives_its_code_and_offset() {
-    let mut wrong = Vec::new();
-    for case in CONTAINER.iter().chain(MODEL) {
-        let (number, what, code, _) = case;
-        match load(&damaged(case)) {
-            Ok(_) => wrong.push(format!("{number} {what}: loads")),
-            Err(e) if e.code() != *code => wrong.push(format!("{number} {what}: {e}, not {code}")),
-            // What is absent has no place; every other problem has one.
-            Err(e) if e.problems()[0].offset.is_none() && !code.starts_with("Missing") && *number != 75 => {
-                wrong.push(format!("{number} {what}: no offset in {e}"));
-            }
-            Err(e) => {
-                let line = e.to_string();
-                assert!(!line.chars().any(|c| c.is_control() && c != '\n'), "{line:?}");
-                assert_eq!(e.class().exit_code(), 3, "{line}");
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    let numbers: Vec<u32> = CONTAINER.iter().map(|c| c.0).collect();
-    assert!((1..=65).all(|n| numbers.contains(&n)), "a case is missing");
+    every_case_gives_its_code(CASES, load);
+    assert!((1..=65).all(|n| CASES.iter().any(|c| c.0 == n)), "a case is missing");
 }
 
 #[test]
 fn errors_say_what_and_where() {
     let line = |number: u32| {
-        let case = CONTAINER.iter().find(|c| c.0 == number).unwrap();
+        let case = CASES.iter().find(|c| c.0 == number).unwrap();
         load(&damaged(case)).unwrap_err().problems()[0].to_string()
     };
     assert!(line(1).contains("at byte 0"), "{}", line(1));
@@ -260,18 +168,6 @@ fn errors_say_what_and_where() {
     assert!(line(38).contains("\"../../x\""), "{}", line(38));
     assert!(line(59).contains("behind tensor token_embd.weight"), "{}", line(59));
     assert!(line(62).contains("incomplete"), "{}", line(62));
-}
-
-#[test]
-fn weights_that_are_no_numbers_load_and_are_found_when_asked() {
-    let mut m = Model::base();
-    m.tensor(T2).data = f32::NAN.to_le_bytes().repeat(EMBD as usize);
-    // An infinite scale in one block.
-    m.tensor("blk.1.ffn_up.weight").data[34..36].copy_from_slice(&0x7c00u16.to_le_bytes());
-    let g = load(&m.build()).unwrap();
-    let e = check_tensors(&g, g.tensors()).unwrap_err();
-    assert_eq!(e.problems().len(), 2, "{e}");
-    assert!(e.problems().iter().all(|p| p.code == "NonFiniteTensor" && p.offset.is_some()));
 }
 
 #[test]
@@ -358,84 +254,7 @@ proptest! {
     }
 }
 
-/// Memory beside the file that a refusal may take.
-const REFUSAL_BYTES: u64 = 64 << 20;
-
-/// Runs a command on every damaged file: exit 3, the code and offset on stderr, quick, small, no panic.
-fn refuses(verb: &str, arguments: fn(&str) -> Vec<String>) {
-    let dir = tempfile::tempdir().unwrap();
-    let mut wrong = Vec::new();
-    for (i, case) in CONTAINER.iter().chain(MODEL).enumerate() {
-        let (number, what, code, _) = case;
-        let path = dir.path().join(format!("{i}.gguf"));
-        let bytes = damaged(case);
-        std::fs::write(&path, &bytes).unwrap();
-        let arguments = arguments(path.to_str().unwrap());
-        let got = common::process::quipu(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
-        let first = got.stderr.lines().find(|l| l.contains('[')).unwrap_or_default();
-        let mut no =
-            |why: String| wrong.push(format!("{number} {what}, {verb}: {why}: {}", got.stderr.trim_end()));
-        if got.code != Some(3) {
-            no(format!("exit {:?}", got.code));
-        }
-        if !first.contains(&format!("[{code}]")) {
-            no(format!("no {code} first"));
-        }
-        if !first.contains("at byte") && !code.starts_with("Missing") && *number != 75 {
-            no("no offset".into());
-        }
-        if got.stderr.contains("panicked") || got.stderr.chars().any(|c| c.is_control() && c != '\n') {
-            no("a panic or a control character".into());
-        }
-        if got.wall > std::time::Duration::from_secs(1) {
-            no(format!("took {:?}", got.wall));
-        }
-        if got.peak_bytes.is_some_and(|p| p > REFUSAL_BYTES + bytes.len() as u64) {
-            no(format!("took {:?} bytes", got.peak_bytes));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
 #[test]
-fn inspect_refuses_every_case() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("base.gguf");
-    std::fs::write(&path, Model::base().build()).unwrap();
-    let sound = common::process::quipu(&["inspect", path.to_str().unwrap()]);
-    assert_eq!((sound.code, sound.stderr.as_str()), (Some(0), ""), "{}", sound.stdout);
-    refuses("inspect", |file| vec!["inspect".into(), file.into()]);
-}
-
-#[test]
-fn run_refuses_every_case() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("base.gguf");
-    std::fs::write(&path, Model::base().build()).unwrap();
-    let arguments =
-        |file: &str| ["run", "-m", file, "-p", "x", "-n", "2", "--seed", "1"].map(String::from).to_vec();
-    let all = arguments(path.to_str().unwrap());
-    let sound = common::process::quipu(&all.iter().map(String::as_str).collect::<Vec<_>>());
-    assert_eq!(sound.code, Some(0), "{}", sound.stderr);
-    refuses("run", arguments);
-}
-
-#[test]
-fn weights_that_are_no_numbers_end_a_run_with_an_error() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("nan.gguf");
-    let mut m = Model::base();
-    m.tensor(T2).data = f32::NAN.to_le_bytes().repeat(EMBD as usize);
-    std::fs::write(&path, m.build()).unwrap();
-    let arguments = ["run", "-m", path.to_str().unwrap(), "-p", "x", "-n", "4", "--temp", "0"];
-    let computed = common::process::quipu(&arguments);
-    assert_ne!(computed.code, Some(0), "{}", computed.stdout);
-    assert!(computed.stderr.contains("[NonFiniteLogits]"), "{}", computed.stderr);
-    let checked = common::process::quipu(&[&arguments[..], &["--check-tensors"]].concat());
-    assert_eq!(checked.code, Some(3), "{}", checked.stderr);
-    assert!(
-        checked.stderr.contains("[NonFiniteTensor] tensor blk.0.attn_norm.weight at byte"),
-        "{}",
-        checked.stderr
-    );
+fn commands_refuse_every_case() {
+    refuses(CASES, &[inspect, run]);
 }

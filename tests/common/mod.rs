@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test file uses a part
 
 pub mod engines;
+pub mod hostile;
 pub mod process;
 
 /// Value types of GGUF, by id.
