@@ -44,6 +44,8 @@ def compare(ref, ours):
     for name in ref:
         if name not in ours or name.startswith("mul_mat/"):
             continue
+        if name.startswith("kq-") and name.replace("kq", "Qcur_scaled") in ref:
+            continue  # made from a query scaled before: other numbers by design
         pair = align(name, ref[name], ours[name])
         if pair is None:
             misfits.append(f"{name}: {list(ref[name].shape)} against {list(ours[name].shape)}")

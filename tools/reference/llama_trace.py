@@ -5,8 +5,9 @@
     llama_trace.py -m MODEL.gguf --tokens 1,403,407 -ub 2 -o REF.safetensors
 
 Rows are tokens. Names are llama.cpp's, except where it uses one name for several nodes: `Qcur-0` is the node made by
-RoPE and `Qcur_proj-0` the one before it (with the bias, where there is one); a name used again keeps its last node.
-`kq-0` and `kq_soft_max-0` are [tokens, heads, cached tokens] without the cache's padding; `kq` is not scaled and not
+RoPE, `Qcur_proj-0` the one before it (with the bias, where there is one) and `Qcur_scaled-0` a scaled one after it; a
+name used again keeps its last node.
+What nobody named is left out, but for the output projection of attention. `kq-0` and `kq_soft_max-0` are [tokens, heads, cached tokens] without the cache's padding; `kq` is not scaled and not
 masked. For each product with a weight of the file, `mul_mat/<weight>/in` and `mul_mat/<weight>/out` hold llama.cpp's
 own operands. The metadata holds the tokens, the order of execution, the sha256 of the model and the engine's version.
 """
@@ -22,6 +23,8 @@ import measure
 
 VIEWS = {"NONE", "RESHAPE", "VIEW", "PERMUTE", "TRANSPOSE", "SET_ROWS", "CPY"}
 HEADS_FIRST = re.compile(r"(kq|kq_soft_max|kqv)-\d+$")  # [heads, tokens, x] in memory
+UNNAMED = re.compile(r"node_\d+$")
+OUTPUT_WEIGHT = re.compile(r"blk\.(\d+)\.attn_output\.weight$")
 PROJECTED = re.compile(r"([QK]cur)(-\d+)$")
 
 
@@ -30,23 +33,37 @@ class Recorder:
 
     def __init__(self, n_tokens):
         self.n_tokens, self.batch = n_tokens, 0
-        self.parts, self.batch_names = {}, set()
+        self.parts, self.batch_names, self.ops = {}, set(), {}
 
     def __call__(self, ask, node):
-        if node.op in VIEWS or re.match(r"node_\d+$", node.name) or node.type not in ("f32", "f16", "bf16"):
+        if node.op in VIEWS or node.type not in ("f32", "f16", "bf16"):
+            return not ask
+        weight = node.src(0) if node.op == "MUL_MAT" else None
+        weight = weight if weight and weight.name.endswith(".weight") else None
+        name = self.name_of(node, weight)
+        if not name and not weight:
             return not ask
         if ask:
             return True
-        name = node.name
-        projected = PROJECTED.match(name)
-        if projected and node.op != "ROPE":
-            name = f"{projected[1]}_proj{projected[2]}"
-        self.keep(name, self.by_token(name, node))
-        weight = node.src(0) if node.op == "MUL_MAT" else None
-        if weight and weight.name.endswith(".weight"):
+        if name:
+            self.keep(name, self.by_token(name, node))
+            self.ops[name] = f"{node.op} {weight.type}" if weight else node.op
+        if weight:
             self.keep(f"mul_mat/{weight.name}/in", self.by_token("", node.src(1)))
             self.keep(f"mul_mat/{weight.name}/out", self.by_token("", node))
         return True
+
+    def name_of(self, node, weight):
+        """The node's name in the trace; None for what nobody named."""
+        name = node.name.removesuffix(" (cont)")
+        projected = PROJECTED.match(name)
+        if projected and node.op != "ROPE":
+            what = "scaled" if node.op == "SCALE" else "proj"
+            return f"{projected[1]}_{what}{projected[2]}"
+        if not UNNAMED.match(name):
+            return name
+        output = OUTPUT_WEIGHT.match(weight.name) if weight else None
+        return f"attn_out-{output[1]}" if output else None
 
     def by_token(self, name, node):
         """[tokens, ...] from ggml's layout."""
@@ -84,21 +101,22 @@ class Recorder:
         return np.pad(p, ((0, 0), (0, 0), (0, self.n_tokens - p.shape[2])))
 
 
-def trace(model_path, tokens=None, text=None, ubatch=None, threads=1):
-    """Tensors by name, and the metadata, of one pass of llama.cpp."""
+def trace(model_path, tokens=None, text=None, ubatch=None, threads=1, n_ctx=None):
+    """Tensors by name, and the metadata, of one pass of llama.cpp; its context is `n_ctx`, or as long as the tokens."""
     model = llamacpp.Model(model_path)
     tokens = tokens or model.tokenize(text)
     if not all(0 <= t < model.n_vocab for t in tokens):
         raise SystemExit(f"token ids must be below {model.n_vocab}")
     ubatch = min(ubatch or len(tokens), len(tokens))
     recorder = Recorder(len(tokens))
-    context = model.context(len(tokens), ubatch, threads, recorder)
+    context = model.context(max(n_ctx or 0, len(tokens)), ubatch, threads, recorder)
     logits = []
     for start in range(0, len(tokens), ubatch):
         part = tokens[start : start + ubatch]
         recorder.next_batch(len(part))
         logits.append(context.decode(part, start))
     context.close()
+    model.close()
     tensors = recorder.tensors()
     if not np.array_equal(tensors["result_output"], np.concatenate(logits)):
         raise SystemExit("result_output is not what llama_get_logits returns: a node was misread")
@@ -114,6 +132,7 @@ def trace(model_path, tokens=None, text=None, ubatch=None, threads=1):
         "kv_cache": "f32",
         "flash_attention": "off",
         "order": json.dumps(list(tensors)),
+        "ops": json.dumps(recorder.ops),
     }
     return tensors, meta
 
@@ -125,11 +144,12 @@ def main():
     which.add_argument("-p", "--prompt", help="text; special tokens are parsed, BOS is added by metadata")
     which.add_argument("--tokens", help="ids, separated by commas")
     p.add_argument("-ub", "--ubatch", type=int, help="tokens per pass (all of them)")
+    p.add_argument("-c", "--ctx", type=int, help="context length (the tokens); LongRoPE chooses its factors by it")
     p.add_argument("-t", "--threads", type=int, default=1)
     p.add_argument("-o", "--out", required=True)
     a = p.parse_args()
     tokens = [int(t) for t in a.tokens.split(",")] if a.tokens else None
-    tensors, meta = trace(a.model, tokens, a.prompt, a.ubatch, a.threads)
+    tensors, meta = trace(a.model, tokens, a.prompt, a.ubatch, a.threads, a.ctx)
     measure.save(tensors, a.out, meta)
     print(f"wrote {a.out}: {len(tensors)} tensors of {len(json.loads(meta['tokens']))} tokens")
 

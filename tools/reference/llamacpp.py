@@ -92,8 +92,44 @@ def _quiet(level, text, _user):
 _LOG = llama_cpp.llama_log_callback(_quiet)
 
 
+_quantize_chunk = _function(
+    "ggml_quantize_chunk",
+    ctypes.c_size_t,
+    ctypes.c_int,
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+    ctypes.c_int64,
+    ctypes.c_int64,
+    ctypes.c_int64,
+    ctypes.c_void_p,
+)
+_row_size = _function("ggml_row_size", ctypes.c_size_t, ctypes.c_int, ctypes.c_int64)
+
+
+def quantize_rows(values, kind):
+    """f32 [rows, columns] in a type of ggml, by ggml's own quantiser: the bytes as u8 [rows, bytes]; F32 as it is."""
+    values = np.ascontiguousarray(values, dtype=np.float32)
+    if int(kind) == 0:
+        return values
+    rows, columns = values.shape
+    out = np.empty((rows, _row_size(int(kind), columns)), dtype=np.uint8)
+    written = _quantize_chunk(int(kind), values.ctypes.data, out.ctypes.data, 0, rows, columns, None)
+    if written != out.nbytes:
+        raise SystemExit(f"ggml_quantize_chunk wrote {written} bytes, not {out.nbytes}")
+    return out
+
+
+def quantize_file(source, target, file_type, pure=False):
+    """`llama-quantize [--pure] SOURCE TARGET TYPE`, on one thread."""
+    llama_cpp.llama_log_set(_LOG, None)
+    p = llama_cpp.llama_model_quantize_default_params()
+    p.ftype, p.nthread, p.pure = int(file_type), 1, pure
+    if llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(p)) != 0:
+        raise SystemExit(f"llama.cpp cannot quantise {source}")
+
+
 class Model:
-    """A loaded model; `run` makes a fresh context for each call."""
+    """A loaded model; `context` makes a fresh context for each call."""
 
     def __init__(self, path):
         llama_cpp.llama_log_set(_LOG, None)
@@ -107,6 +143,10 @@ class Model:
             raise SystemExit(f"llama.cpp cannot load {path}")
         self.vocab = llama_cpp.llama_model_get_vocab(self.handle)
         self.n_vocab = llama_cpp.llama_vocab_n_tokens(self.vocab)
+
+    def close(self):
+        """Frees the model."""
+        llama_cpp.llama_model_free(self.handle)
 
     def tokenize(self, text, special=True):
         """Ids of a text; `special` adds BOS by the model's metadata and parses special tokens."""

@@ -1,13 +1,19 @@
 """Matrix products from a GGUF file in numpy: an oracle independent of both engines.
 
-Activations are prepared as the weight's type wants (rounded to f16 or bf16, or quantised to Q8_0 blocks), products of
-a block are exact integers, and everything after that is summed in f64. So the oracle has the value that every correct
+Activations are prepared as the weight's type wants (rounded to f16 or bf16, or quantised to blocks as ggml's x86 code
+does), weights are decoded by the `gguf` package, and all else is f64. So the oracle has the value that every correct
 engine approaches, without the rounding of any order of summation.
 """
 import gguf
 import numpy as np
 
 QUANT = gguf.GGMLQuantizationType
+# What activations are quantised to, by the weight's type.
+ACTIVATIONS = (
+    dict.fromkeys([QUANT.Q8_0, QUANT.Q4_0, QUANT.Q5_0, QUANT.IQ4_NL], "q8_0")
+    | dict.fromkeys([QUANT.Q4_1, QUANT.Q5_1], "q8_1")
+    | dict.fromkeys([QUANT.Q2_K, QUANT.Q3_K, QUANT.Q4_K, QUANT.Q5_K, QUANT.Q6_K, QUANT.IQ4_XS], "q8_k")
+)
 
 
 def round_bf16(x):
@@ -33,38 +39,37 @@ def round_input(x, kind):
 
 
 def quantize_q8_0(x):
-    """(scales [rows, blocks] as f32 values of f16, quants [rows, blocks, 32]): 127/amax, nearest even."""
+    """(d [rows, blocks] unrounded f32, quants [rows, blocks, 32]): 127/amax, nearest even."""
     x = np.ascontiguousarray(x, dtype=np.float32)
     blocks = x.reshape(x.shape[0], -1, 32)
     amax = np.abs(blocks).max(axis=2)
     with np.errstate(divide="ignore"):
         inverse = np.where(amax > 0, np.float32(127) / amax, np.float32(0)).astype(np.float32)
-    quants = np.rint(blocks * inverse[:, :, None]).astype(np.int32)
-    return (amax / np.float32(127)).astype(np.float16).astype(np.float32), quants
+    return amax / np.float32(127), np.rint(blocks * inverse[:, :, None])
 
 
-def weight_blocks_q8_0(data):
-    """(scales [rows, blocks], quants [rows, blocks, 32]) of the bytes of a Q8_0 tensor [rows, bytes]."""
-    blocks = data.reshape(data.shape[0], -1, 34)
-    scales = np.ascontiguousarray(blocks[:, :, :2]).view(np.float16)[:, :, 0].astype(np.float32)
-    return scales, np.ascontiguousarray(blocks[:, :, 2:]).view(np.int8).astype(np.int32)
+def quantize_q8_k(x):
+    """(d [rows, blocks], quants [rows, blocks, 256]): -127 over the value of largest magnitude, the first of equals."""
+    x = np.ascontiguousarray(x, dtype=np.float32)
+    blocks = x.reshape(x.shape[0], -1, 256)
+    where = np.abs(blocks).argmax(axis=2)
+    largest = np.take_along_axis(blocks, where[:, :, None], axis=2)[:, :, 0]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = np.where(largest != 0, np.float32(-127) / largest, np.float32(0)).astype(np.float32)
+        d = np.where(scale != 0, np.float32(1) / scale, np.float32(0)).astype(np.float32)
+    return d, np.minimum(np.rint(blocks * scale[:, :, None]), 127)
 
 
 def dequantize(tensor):
     """A tensor of a GGUFReader as f32 [rows, columns]."""
-    kind = tensor.tensor_type
-    data = tensor.data
-    if kind == QUANT.F32:
-        return np.asarray(data, dtype=np.float32)
-    if kind == QUANT.F16:
-        return data.view(np.float16).astype(np.float32)
-    if kind == QUANT.BF16:
-        bits = np.ascontiguousarray(data).view(np.uint16).astype(np.uint32)
-        return (bits << 16).view(np.float32)
-    if kind == QUANT.Q8_0:
-        scales, quants = weight_blocks_q8_0(data)
-        return (scales[:, :, None] * quants).astype(np.float32).reshape(data.shape[0], -1)
-    raise SystemExit(f"{tensor.name}: the oracle does not know {kind.name}")
+    return gguf.quants.dequantize(np.asarray(tensor.data), tensor.tensor_type).reshape(tensor.shape[::-1].tolist())
+
+
+def minimums(tensor):
+    """The minimum of each block of a Q4_1 or Q5_1 tensor, [rows, blocks]."""
+    data = np.asarray(tensor.data)
+    blocks = data.reshape(data.shape[0], -1, 20 if tensor.tensor_type == QUANT.Q4_1 else 24)
+    return np.ascontiguousarray(blocks[:, :, 2:4]).view(np.float16)[:, :, 0].astype(np.float64)
 
 
 def product(tensor, x, rounded=True):
@@ -72,18 +77,21 @@ def product(tensor, x, rounded=True):
 
     `rounded=False` leaves the activations of F16 and BF16 products as they are, as quipu does.
     """
-    if tensor.tensor_type == QUANT.Q8_0:
-        sw, qw = weight_blocks_q8_0(tensor.data)
-        sx, qx = quantize_q8_0(x)
-        out = np.zeros((x.shape[0], sw.shape[0]))
-        for b in range(sw.shape[1]):
-            # Exact: 32 products of bytes are far below 2^53.
-            block = qx[:, b, :].astype(np.float64) @ qw[:, b, :].astype(np.float64).T
-            out += block * np.outer(sx[:, b].astype(np.float64), sw[:, b].astype(np.float64))
-        return out
-    if rounded:
-        x = round_input(x, tensor.tensor_type)
-    return x.astype(np.float64) @ dequantize(tensor).astype(np.float64).T
+    kind = tensor.tensor_type
+    w = dequantize(tensor).astype(np.float64)
+    activation = ACTIVATIONS.get(kind)
+    if activation is None:
+        x = round_input(x, kind) if rounded else x
+        return x.astype(np.float64) @ w.T
+    d, quants = quantize_q8_k(x) if activation == "q8_k" else quantize_q8_0(x)
+    stored = d if activation == "q8_k" else round_f16(d)
+    values = (stored.astype(np.float64)[:, :, None] * quants).reshape(x.shape[0], -1)
+    if activation != "q8_1":
+        return values @ w.T
+    # The minimum meets the block's sum, which Q8_1 keeps as an f16 of its own.
+    m = minimums(tensor)
+    sums = round_f16(d * quants.sum(axis=2).astype(np.float32)).astype(np.float64)
+    return values @ (w - np.repeat(m, 32, axis=1)).T + sums @ m.T
 
 
 def weights(path):
