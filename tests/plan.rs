@@ -157,16 +157,16 @@ fn a_weight_of_a_type_without_kernels_fails_verification_by_name() {
     let mut g = graph("tiny-llama", DType::F16);
     for v in g.values.ids() {
         if g.values[v].ty.dtype == DType::F16 && g.values[v].name.contains("attn_q") {
-            g.values[v].ty.dtype = DType::Q4_K;
+            g.values[v].ty.dtype = DType::IQ2_XS;
         }
     }
     for w in g.weights.ids() {
         if g.weights[w].name.contains("attn_q") {
-            g.weights[w].dtype = DType::Q4_K;
+            g.weights[w].dtype = DType::IQ2_XS;
         }
     }
     let found = quipu::graph::verify::verify(&g);
-    assert!(found.iter().any(|p| p.to_string().contains("Q4_K")), "{found:?}");
+    assert!(found.iter().any(|p| p.to_string().contains("IQ2_XS")), "{found:?}");
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! quantize: f32 activations to the block type that meets a block-quantised weight.
 //!
 //! Shape: F32 `[rows, n]` -> `to` `[rows, n]`, n a multiple of the block.
-//! Numerics: as ggml's x86 code does it; see `src/quant/q8_0.rs`.
-//! Source: `quantize_row_q8_0` in ggml's x86 quantisation code.
+//! Numerics: as ggml's x86 code does it; see `src/quant/q8_0.rs`, `q8_1.rs` and `q8_k.rs`.
+//! Source: `quantize_row_q8_0`, `_q8_1` and `_q8_K` in ggml's x86 quantisation code.
 
 use super::{Cost, Sizes, Types, arity, f32_rows, traffic};
 use crate::graph::ValueType;

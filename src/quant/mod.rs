@@ -3,10 +3,41 @@
 //! The table knows all types, so that `inspect` can name anything; a type whose row has no [`Codec`] is refused
 //! at load with its name. Source: the type table of `ggml.c` and the GGUF specification.
 
+mod bits;
+mod blocks;
 mod floats;
+mod iq4_nl;
+mod iq4_xs;
+mod q2_k;
+mod q3_k;
+mod q4_0;
+mod q4_1;
+mod q4_k;
+mod q5_0;
+mod q5_1;
+mod q5_k;
+mod q6_k;
 mod q8_0;
+mod q8_1;
+mod q8_k;
+mod search;
 
+pub use bits::{scales_and_mins, signed_scales};
+pub use blocks::{Block32, BlockK};
+pub use iq4_nl::{BlockIQ4_NL, VALUES as IQ4_VALUES};
+pub use iq4_xs::BlockIQ4_XS;
+pub use q2_k::BlockQ2_K;
+pub use q3_k::BlockQ3_K;
+pub use q4_0::BlockQ4_0;
+pub use q4_1::BlockQ4_1;
+pub use q4_k::BlockQ4_K;
+pub use q5_0::BlockQ5_0;
+pub use q5_1::BlockQ5_1;
+pub use q5_k::BlockQ5_K;
+pub use q6_k::BlockQ6_K;
 pub use q8_0::{BlockQ8_0, quantize_row as quantize_row_q8_0};
+pub use q8_1::{BlockQ8_1, quantize_row as quantize_row_q8_1};
+pub use q8_k::{BlockQ8_K, quantize_row as quantize_row_q8_k};
 
 /// Bytes and elements of one block, and the codec if the type has one.
 #[derive(Clone, Copy, Debug)]
@@ -61,26 +92,26 @@ macro_rules! types {
 types! {
     F32     = 0  "F32"     1   4   Some(&floats::F32);
     F16     = 1  "F16"     1   2   Some(&floats::F16);
-    Q4_0    = 2  "Q4_0"    32  18  None;
-    Q4_1    = 3  "Q4_1"    32  20  None;
-    Q5_0    = 6  "Q5_0"    32  22  None;
-    Q5_1    = 7  "Q5_1"    32  24  None;
+    Q4_0    = 2  "Q4_0"    32  18  Some(&q4_0::CODEC);
+    Q4_1    = 3  "Q4_1"    32  20  Some(&q4_1::CODEC);
+    Q5_0    = 6  "Q5_0"    32  22  Some(&q5_0::CODEC);
+    Q5_1    = 7  "Q5_1"    32  24  Some(&q5_1::CODEC);
     Q8_0    = 8  "Q8_0"    32  34  Some(&q8_0::CODEC);
-    Q8_1    = 9  "Q8_1"    32  36  None;
-    Q2_K    = 10 "Q2_K"    256 84  None;
-    Q3_K    = 11 "Q3_K"    256 110 None;
-    Q4_K    = 12 "Q4_K"    256 144 None;
-    Q5_K    = 13 "Q5_K"    256 176 None;
-    Q6_K    = 14 "Q6_K"    256 210 None;
-    Q8_K    = 15 "Q8_K"    256 292 None;
+    Q8_1    = 9  "Q8_1"    32  36  Some(&q8_1::CODEC);
+    Q2_K    = 10 "Q2_K"    256 84  Some(&q2_k::CODEC);
+    Q3_K    = 11 "Q3_K"    256 110 Some(&q3_k::CODEC);
+    Q4_K    = 12 "Q4_K"    256 144 Some(&q4_k::CODEC);
+    Q5_K    = 13 "Q5_K"    256 176 Some(&q5_k::CODEC);
+    Q6_K    = 14 "Q6_K"    256 210 Some(&q6_k::CODEC);
+    Q8_K    = 15 "Q8_K"    256 292 Some(&q8_k::CODEC);
     IQ2_XXS = 16 "IQ2_XXS" 256 66  None;
     IQ2_XS  = 17 "IQ2_XS"  256 74  None;
     IQ3_XXS = 18 "IQ3_XXS" 256 98  None;
     IQ1_S   = 19 "IQ1_S"   256 50  None;
-    IQ4_NL  = 20 "IQ4_NL"  32  18  None;
+    IQ4_NL  = 20 "IQ4_NL"  32  18  Some(&iq4_nl::CODEC);
     IQ3_S   = 21 "IQ3_S"   256 110 None;
     IQ2_S   = 22 "IQ2_S"   256 82  None;
-    IQ4_XS  = 23 "IQ4_XS"  256 136 None;
+    IQ4_XS  = 23 "IQ4_XS"  256 136 Some(&iq4_xs::CODEC);
     I8      = 24 "I8"      1   1   None;
     I16     = 25 "I16"     1   2   None;
     I32     = 26 "I32"     1   4   None;
@@ -166,6 +197,9 @@ impl TryFrom<String> for DType {
         DType::from_name(&s).ok_or_else(|| format!("unknown element type {s:?}"))
     }
 }
+
+#[cfg(test)]
+mod facts;
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,8 @@
 //! away from zero: the x86 rule is the one here, for every instruction set.) One rule is our own: where the
 //! factor overflows, quants are 0. All bits are promised for finite input.
 
-use super::{Codec, DType};
+use super::Codec;
+use super::blocks::{Block32, codec32};
 use half::f16;
 
 /// One block: `x[i] = d * qs[i]`.
@@ -21,40 +22,27 @@ pub struct BlockQ8_0 {
 const _: () = assert!(size_of::<BlockQ8_0>() == 34 && align_of::<BlockQ8_0>() == 2);
 
 /// The codec of Q8_0.
-pub(super) static CODEC: Codec = Codec {
-    decode: |bytes, out| {
-        for (b, o) in bytes.chunks_exact(34).zip(out.chunks_exact_mut(32)) {
-            let d = f16::from_le_bytes([b[0], b[1]]).to_f32();
-            for (q, o) in b[2..].iter().zip(o) {
-                *o = d * f32::from(q.cast_signed());
-            }
-        }
-    },
-    encode: |src, out| {
-        for (s, b) in src.chunks_exact(32).zip(out.chunks_exact_mut(34)) {
-            let block = quantize_block(s);
-            b.copy_from_slice(bytemuck::bytes_of(&block));
-        }
-    },
-    activation: DType::Q8_0,
-    dot: Some(dot),
-};
+pub(super) static CODEC: Codec = codec32::<BlockQ8_0>();
 
-/// The exact integer sum of every block, then one fused multiply-add per block.
-fn dot(w: &[u8], x: &[u8]) -> f32 {
-    let mut acc = 0f32;
-    for (w, x) in w.chunks_exact(34).zip(x.chunks_exact(34)) {
-        let (w, x): (BlockQ8_0, BlockQ8_0) =
-            (bytemuck::pod_read_unaligned(w), bytemuck::pod_read_unaligned(x));
-        let sum: i32 = w.qs.iter().zip(&x.qs).map(|(w, x)| i32::from(*w) * i32::from(*x)).sum();
-        acc = (w.d.to_f32() * x.d.to_f32()).mul_add(sum as f32, acc);
+impl Block32 for BlockQ8_0 {
+    const HAS_MIN: bool = false;
+
+    fn scale(&self) -> f32 {
+        self.d.to_f32()
     }
-    acc
+
+    fn quants(&self) -> [i8; 32] {
+        self.qs
+    }
+
+    fn encode(x: &[f32; 32]) -> BlockQ8_0 {
+        quantize_block(x)
+    }
 }
 
 /// Quantises a row of whole blocks; `src.len() == 32 * out.len()`.
 pub fn quantize_row(src: &[f32], out: &mut [BlockQ8_0]) {
-    for (s, b) in src.chunks_exact(32).zip(out) {
+    for (s, b) in src.as_chunks::<32>().0.iter().zip(out) {
         *b = quantize_block(s);
     }
 }
@@ -70,14 +58,10 @@ impl BlockQ8_0 {
     }
 }
 
-fn quantize_block(s: &[f32]) -> BlockQ8_0 {
-    let amax = s.iter().fold(0f32, |m, x| if x.abs() > m { x.abs() } else { m });
+fn quantize_block(x: &[f32; 32]) -> BlockQ8_0 {
+    let amax = x.iter().fold(0f32, |m, x| if x.abs() > m { x.abs() } else { m });
     let (id, d) = BlockQ8_0::scales(amax);
-    let mut qs = [0i8; 32];
-    for (q, x) in qs.iter_mut().zip(s) {
-        *q = (x * id).round_ties_even() as i8;
-    }
-    BlockQ8_0 { d: f16::from_f32(d), qs }
+    BlockQ8_0 { d: f16::from_f32(d), qs: x.map(|x| (x * id).round_ties_even() as i8) }
 }
 
 #[cfg(test)]

@@ -33,9 +33,12 @@ fn add_and_swiglu() {
 
 #[test]
 fn embed_every_codec() {
-    let cols = 64;
-    for info in crate::quant::TYPES.iter().filter(|t| t.codec.is_some() && 64 % t.block == 0) {
+    let cols = 256;
+    for info in crate::quant::TYPES {
         let dtype = DType::from_id(info.id).unwrap();
+        if dtype.weight_codec().is_none() {
+            continue;
+        }
         let table = numbers(5 * cols, 9);
         let mut bytes = vec![0u8; 5 * dtype.row_bytes(cols).unwrap()];
         (info.codec.unwrap().encode)(&table, &mut bytes);
