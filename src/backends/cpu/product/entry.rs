@@ -1,21 +1,25 @@
 //! The table of leaves: the float leaves with their instruction set turned on, and one row per weight type.
 
 use super::float::{self, Bf16, F16, F32, Weight};
-use super::{Acts, Core, Rows, Sums, Tile, q8_plain};
 #[cfg(target_arch = "x86_64")]
-use super::{q8_avx2, q8_avx512};
+use super::nibbles::Nibbles;
+use super::{Acts, Core, DirectFn, PackFn, Rows, Sums, Tile, block32_plain};
+#[cfg(target_arch = "x86_64")]
+use super::{nibbles_avx2, nibbles_avx512, q8_avx2, q8_avx512};
 use crate::backends::cpu::simd::Scalar;
 #[cfg(target_arch = "x86_64")]
 use crate::backends::cpu::simd::{Avx2, Avx512};
-use crate::quant::DType;
+use crate::quant::{
+    Block32, BlockIQ4_NL, BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0, BlockQ8_1, DType,
+};
 
 /// The weight types of one instruction set.
 pub(super) type Cores = &'static [(DType, &'static Core)];
 
-/// Calls `f` with some weight rows and at most `most` activation rows, until all pairs have been seen. The weight
-/// rows are few enough to stay in the first levels of the cache for all activation rows, which are cut evenly.
+/// Calls `f` with some weight rows, at most `most` activation rows and the number of the first of those, until all
+/// pairs have been seen. The weight rows are few enough to stay in the first levels of the cache for all activation rows, which are cut evenly.
 #[inline(always)]
-pub(super) fn cut_direct(w: &Rows, x: &Rows, out: Sums, most: usize, f: impl Fn(&Rows, &Rows, Sums)) {
+pub(super) fn cut_direct(w: &Rows, x: &Rows, out: Sums, most: usize, f: impl Fn(&Rows, &Rows, usize, Sums)) {
     let cuts = x.rows.div_ceil(most);
     let some = if cuts > 1 { 16 } else { w.rows };
     let mut r = 0;
@@ -25,7 +29,7 @@ pub(super) fn cut_direct(w: &Rows, x: &Rows, out: Sums, most: usize, f: impl Fn(
             let (t0, t1) = (x.rows * i / cuts, x.rows * (i + 1) / cuts);
             // SAFETY: both ranges lie inside the rows; the place of the first sum lies among the sums.
             let (w, x, ptr) = unsafe { (w.slice(r, to), x.slice(t0, t1), out.ptr.add(t0 * out.stride + r)) };
-            f(&w, &x, Sums { ptr, ..out });
+            f(&w, &x, t0, Sums { ptr, ..out });
         }
         r = to;
     }
@@ -42,7 +46,7 @@ macro_rules! float_leaves {
             /// As [`float::direct`], for any number of activation rows.
             #[$feature]
             unsafe fn direct<W: Weight>(w: &Rows, x: &Rows, _: *const u8, out: Sums) {
-                cut_direct(w, x, out, $nr, |w, x, out| {
+                cut_direct(w, x, out, $nr, |w, x, _, out| {
                     // SAFETY: the caller's promise; the features are on.
                     unsafe {
                         match x.rows {
@@ -84,7 +88,7 @@ macro_rules! float_leaves {
                 step_bytes: $nr * 64,
                 pack: pack_acts,
             };
-            const fn core(direct: super::super::DirectFn, pack: super::super::PackFn) -> Core {
+            const fn core(direct: DirectFn, pack: PackFn) -> Core {
                 Core {
                     acts: &ACTS,
                     direct,
@@ -112,81 +116,143 @@ float_leaves!(
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 );
 
-static Q8_PLAIN: Core = Core {
-    acts: &Acts {
+/// Activations that the portable leaves read as they are.
+const fn acts_plain(block: usize) -> Acts {
+    Acts {
         direct_max: usize::MAX,
         direct_bytes: |_| 0,
         pack_direct: |_, _| {},
         tile_rows: 1,
         pass_bytes: 1 << 22,
         step: 32,
-        step_bytes: 34,
+        step_bytes: block,
         pack: |_, _| {},
-    },
-    direct: q8_plain::direct,
-    tile_rows: 1,
-    step_bytes: 34,
-    pack: |_, _| {},
-    max_steps: usize::MAX,
-    acc_bytes: 0,
-    tiles: &[],
-};
+    }
+}
+
+static Q8_0_PLAIN: Acts = acts_plain(size_of::<BlockQ8_0>());
+static Q8_1_PLAIN: Acts = acts_plain(size_of::<BlockQ8_1>());
+
+const fn block32_plain<B: Block32>() -> Core {
+    Core {
+        acts: if B::HAS_MIN { &Q8_1_PLAIN } else { &Q8_0_PLAIN },
+        direct: block32_plain::direct::<B>,
+        tile_rows: 1,
+        step_bytes: size_of::<B>(),
+        pack: |_, _| {},
+        max_steps: usize::MAX,
+        acc_bytes: 0,
+        tiles: &[],
+    }
+}
 
 #[cfg(target_arch = "x86_64")]
-static Q8_AVX2: Core = Core {
-    acts: &Acts {
+const fn acts_avx2<const MIN: bool>() -> Acts {
+    Acts {
         direct_max: 6,
-        direct_bytes: |_| 0,
-        pack_direct: |_, _| {},
+        direct_bytes: q8_avx2::direct_bytes,
+        pack_direct: q8_avx2::pack_direct::<MIN>,
         tile_rows: q8_avx2::TILE_ACTS,
         pass_bytes: 1 << 22,
         step: 32,
         step_bytes: q8_avx2::X_STEP,
-        pack: q8_avx2::pack_acts,
-    },
-    direct: q8_avx2::direct,
-    tile_rows: q8_avx2::TILE_ROWS,
-    step_bytes: q8_avx2::W_STEP,
-    pack: q8_avx2::pack_weights,
-    max_steps: usize::MAX,
-    acc_bytes: 0,
-    tiles: &[q8_avx2::tile::<1>, q8_avx2::tile::<2>, q8_avx2::tile::<3>],
-};
+        pack: q8_avx2::pack_acts::<MIN>,
+    }
+}
 
 #[cfg(target_arch = "x86_64")]
-static Q8_AVX512: Core = Core {
-    acts: &Acts {
+static Q8_0_AVX2: Acts = acts_avx2::<false>();
+#[cfg(target_arch = "x86_64")]
+static Q8_1_AVX2: Acts = acts_avx2::<true>();
+
+/// A type whose `direct` and `pack` leaves are these.
+#[cfg(target_arch = "x86_64")]
+const fn block32_avx2(min: bool, direct: DirectFn, pack: PackFn) -> Core {
+    use q8_avx2::{TILE_ROWS, W_STEP, W_STEP_MIN, tile};
+    Core {
+        acts: if min { &Q8_1_AVX2 } else { &Q8_0_AVX2 },
+        direct,
+        tile_rows: TILE_ROWS,
+        step_bytes: if min { W_STEP_MIN } else { W_STEP },
+        pack,
+        max_steps: usize::MAX,
+        acc_bytes: 0,
+        tiles: if min {
+            &[tile::<true, 1>, tile::<true, 2>, tile::<true, 3>]
+        } else {
+            &[tile::<false, 1>, tile::<false, 2>, tile::<false, 3>]
+        },
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+const fn nibbles_avx2<T: Nibbles>() -> Core {
+    block32_avx2(T::HAS_MIN, nibbles_avx2::direct::<T>, nibbles_avx2::pack_weights::<T>)
+}
+
+#[cfg(target_arch = "x86_64")]
+const fn acts_avx512<const MIN: bool>() -> Acts {
+    Acts {
         direct_max: 4,
         direct_bytes: q8_avx512::direct_bytes,
-        pack_direct: q8_avx512::pack_direct,
+        pack_direct: q8_avx512::pack_direct::<MIN>,
         tile_rows: q8_avx512::TILE_ACTS,
         pass_bytes: 1 << 22,
         step: 32,
         step_bytes: q8_avx512::X_STEP,
-        pack: q8_avx512::pack_acts,
-    },
-    direct: q8_avx512::direct,
-    tile_rows: q8_avx512::TILE_ROWS,
-    step_bytes: q8_avx512::W_STEP,
-    pack: q8_avx512::pack_weights,
-    max_steps: usize::MAX,
-    acc_bytes: 0,
-    tiles: &[
-        q8_avx512::tile::<1>,
-        q8_avx512::tile::<2>,
-        q8_avx512::tile::<3>,
-        q8_avx512::tile::<4>,
-        q8_avx512::tile::<5>,
-        q8_avx512::tile::<6>,
-    ],
-};
+        pack: q8_avx512::pack_acts::<MIN>,
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+static Q8_0_AVX512: Acts = acts_avx512::<false>();
+#[cfg(target_arch = "x86_64")]
+static Q8_1_AVX512: Acts = acts_avx512::<true>();
+
+/// A type whose `direct` and `pack` leaves are these.
+#[cfg(target_arch = "x86_64")]
+const fn block32_avx512(min: bool, direct: DirectFn, pack: PackFn) -> Core {
+    use q8_avx512::{TILE_ROWS, W_STEP, W_STEP_MIN, tile};
+    macro_rules! tiles {
+        ($min:literal) => {
+            &[
+                tile::<$min, 1>,
+                tile::<$min, 2>,
+                tile::<$min, 3>,
+                tile::<$min, 4>,
+                tile::<$min, 5>,
+                tile::<$min, 6>,
+            ]
+        };
+    }
+    Core {
+        acts: if min { &Q8_1_AVX512 } else { &Q8_0_AVX512 },
+        direct,
+        tile_rows: TILE_ROWS,
+        step_bytes: if min { W_STEP_MIN } else { W_STEP },
+        pack,
+        max_steps: usize::MAX,
+        acc_bytes: 0,
+        tiles: if min { tiles!(true) } else { tiles!(false) },
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+const fn nibbles_avx512<T: Nibbles>() -> Core {
+    block32_avx512(T::HAS_MIN, nibbles_avx512::direct::<T>, nibbles_avx512::pack_weights::<T>)
+}
 
 /// Portable leaves: the direct path for any number of rows.
 pub(super) const SCALAR: Cores = &[
     (DType::F32, &plain::CORE_F32),
     (DType::F16, &plain::CORE_F16),
     (DType::BF16, &plain::CORE_BF16),
-    (DType::Q8_0, &Q8_PLAIN),
+    (DType::Q8_0, &const { block32_plain::<BlockQ8_0>() }),
+    (DType::Q4_0, &const { block32_plain::<BlockQ4_0>() }),
+    (DType::Q4_1, &const { block32_plain::<BlockQ4_1>() }),
+    (DType::Q5_0, &const { block32_plain::<BlockQ5_0>() }),
+    (DType::Q5_1, &const { block32_plain::<BlockQ5_1>() }),
+    (DType::IQ4_NL, &const { block32_plain::<BlockIQ4_NL>() }),
 ];
 /// AVX2 leaves.
 #[cfg(target_arch = "x86_64")]
@@ -194,7 +260,12 @@ pub(super) const AVX2: Cores = &[
     (DType::F32, &avx2::CORE_F32),
     (DType::F16, &avx2::CORE_F16),
     (DType::BF16, &avx2::CORE_BF16),
-    (DType::Q8_0, &Q8_AVX2),
+    (DType::Q8_0, &const { block32_avx2(false, q8_avx2::direct, q8_avx2::pack_weights) }),
+    (DType::Q4_0, &const { nibbles_avx2::<BlockQ4_0>() }),
+    (DType::Q4_1, &const { nibbles_avx2::<BlockQ4_1>() }),
+    (DType::Q5_0, &const { nibbles_avx2::<BlockQ5_0>() }),
+    (DType::Q5_1, &const { nibbles_avx2::<BlockQ5_1>() }),
+    (DType::IQ4_NL, &const { nibbles_avx2::<BlockIQ4_NL>() }),
 ];
 /// AVX-512 leaves.
 #[cfg(target_arch = "x86_64")]
@@ -202,5 +273,10 @@ pub(super) const AVX512: Cores = &[
     (DType::F32, &avx512::CORE_F32),
     (DType::F16, &avx512::CORE_F16),
     (DType::BF16, &avx512::CORE_BF16),
-    (DType::Q8_0, &Q8_AVX512),
+    (DType::Q8_0, &const { block32_avx512(false, q8_avx512::direct, q8_avx512::pack_weights) }),
+    (DType::Q4_0, &const { nibbles_avx512::<BlockQ4_0>() }),
+    (DType::Q4_1, &const { nibbles_avx512::<BlockQ4_1>() }),
+    (DType::Q5_0, &const { nibbles_avx512::<BlockQ5_0>() }),
+    (DType::Q5_1, &const { nibbles_avx512::<BlockQ5_1>() }),
+    (DType::IQ4_NL, &const { nibbles_avx512::<BlockIQ4_NL>() }),
 ];

@@ -6,14 +6,20 @@
 //! weight types that meet it share it, so one packing serves mixed weights.
 //! Both paths make the same sums bit for bit; which one runs depends on the number of rows alone.
 
+mod block32_plain;
 mod entry;
 mod float;
 mod matmul;
 #[cfg(target_arch = "x86_64")]
+mod nibbles;
+#[cfg(target_arch = "x86_64")]
+mod nibbles_avx2;
+#[cfg(target_arch = "x86_64")]
+mod nibbles_avx512;
+#[cfg(target_arch = "x86_64")]
 mod q8_avx2;
 #[cfg(target_arch = "x86_64")]
 mod q8_avx512;
-mod q8_plain;
 mod rows;
 mod run;
 #[cfg(test)]

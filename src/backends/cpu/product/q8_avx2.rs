@@ -1,9 +1,10 @@
-//! Leaves for Q8_0 weights against Q8_0 activations, AVX2.
+//! Leaves for Q8_0 weights, and what all weights in blocks of 32 share: packed Q8_0 and Q8_1 activations, and tiles.
+//! AVX2.
 //!
 //! The direct path multiplies |w| by a carrying w's sign (`vpmaddubsw` on unsigned times signed bytes). It cannot
 //! saturate: |w| <= 128 and |a| <= 127, and two such products stay below 32513. Activations are made here, never
 //! -128 for finite input. Tiles use sign-extended 16-bit pairs (`vpmaddwd`), which are exact for any bytes.
-//! Lanes are weight rows, as in the AVX-512 leaves.
+//! Lanes are weight rows, as in the AVX-512 leaves. `MIN` stands for types with a minimum, which meet Q8_1.
 
 use super::entry::cut_direct;
 use super::{Rows, Sums, Tile, prefetch};
@@ -15,9 +16,48 @@ pub(super) const TILE_ROWS: usize = 16;
 pub(super) const TILE_ACTS: usize = 3;
 /// A block of 16 rows: 16 pairs of elements x 16 rows x 4 bytes, then 16 scales.
 pub(super) const W_STEP: usize = 16 * 64 + 64;
-/// A block of 3 activation rows: 16 pairs of elements x 3 rows x 4 bytes, then 3 scales.
+/// The same with 16 minima behind.
+pub(super) const W_STEP_MIN: usize = W_STEP + 64;
+/// A block of 3 activation rows: 16 pairs of elements x 3 rows x 4 bytes, then 3 scales, and 3 scaled sums for types
+/// with a minimum.
 pub(super) const X_STEP: usize = 256;
 const X_SCALE: usize = 192;
+const X_SUM: usize = 204;
+
+/// Bytes of a block of activations: Q8_1 or Q8_0.
+pub(super) const fn act_bytes(min: bool) -> usize {
+    if min { 36 } else { 34 }
+}
+
+/// Bytes that [`pack_direct`] makes per row: a scale and a correction, or scaled sum, per block.
+pub(super) fn direct_bytes(n: usize) -> usize {
+    (n / 32 * 8).next_multiple_of(64)
+}
+
+/// Scales and corrections of activation rows, `[row][block] (f32, i32)`, or scales and scaled sums, `(f32, f32)`. The
+/// correction is -128 times the sum of the block.
+///
+/// # Safety
+/// AVX2 is there; `x` describes readable rows of Q8_0 blocks, Q8_1 if `MIN`; `out` takes `direct_bytes` per row.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn pack_direct<const MIN: bool>(x: &Rows, out: *mut u8) {
+    for t in 0..x.rows {
+        for b in 0..x.n / 32 {
+            // SAFETY: the caller's promise; block b of row t is inside the row, and its cell 8 bytes of `out`.
+            unsafe {
+                let block = x.ptr.add(t * x.row_bytes + act_bytes(MIN) * b);
+                let cell = out.add(t * direct_bytes(x.n) + 8 * b);
+                cell.cast::<f32>().write(scale(block));
+                if MIN {
+                    cell.add(4).cast::<f32>().write(scale(block.add(2)));
+                } else {
+                    let q = block.add(2).cast::<[i8; 32]>().read();
+                    cell.add(4).cast::<i32>().write(-128 * q.into_iter().map(i32::from).sum::<i32>());
+                }
+            }
+        }
+    }
+}
 
 /// The scale of a block.
 ///
@@ -37,7 +77,7 @@ unsafe fn scale(block: *const u8) -> f32 {
 /// AVX2 with F16C is there and every row has two readable bytes at `at`.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn scales_8(row: &[*const u8; 8], at: usize) -> __m256 {
+pub(super) unsafe fn scales_8(row: &[*const u8; 8], at: usize) -> __m256 {
     let mut bits = [0u16; 8];
     for (bits, row) in bits.iter_mut().zip(row) {
         // SAFETY: the caller's promise.
@@ -51,16 +91,17 @@ unsafe fn scales_8(row: &[*const u8; 8], at: usize) -> __m256 {
 ///
 /// # Safety
 /// AVX2 is there; `w` and `x` describe readable rows of Q8_0 blocks of one length, and `out` has room for every
-/// pair.
+/// pair; `pack` is what [`pack_direct`] made of `x`.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn direct(w: &Rows, x: &Rows, _: *const u8, out: Sums) {
-    cut_direct(w, x, out, 3, |w, x, out| {
+pub(super) unsafe fn direct(w: &Rows, x: &Rows, pack: *const u8, out: Sums) {
+    cut_direct(w, x, out, 3, |w, x, t0, out| {
         // SAFETY: the caller's promise, passed on; NT is the number of activation rows.
         unsafe {
+            let pack = pack.add(t0 * direct_bytes(x.n));
             match x.rows {
-                1 => direct_rows::<1>(w, x, out),
-                2 => direct_rows::<2>(w, x, out),
-                _ => direct_rows::<3>(w, x, out),
+                1 => direct_rows::<1>(w, x, pack, out),
+                2 => direct_rows::<2>(w, x, pack, out),
+                _ => direct_rows::<3>(w, x, pack, out),
             }
         }
     });
@@ -69,7 +110,7 @@ pub(super) unsafe fn direct(w: &Rows, x: &Rows, _: *const u8, out: Sums) {
 /// # Safety
 /// As [`direct`], with `NT` activation rows.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn direct_rows<const NT: usize>(w: &Rows, x: &Rows, out: Sums) {
+unsafe fn direct_rows<const NT: usize>(w: &Rows, x: &Rows, pack: *const u8, out: Sums) {
     let blocks = w.n / 32;
     let ones = _mm256_set1_epi16(1);
     let mut r0 = 0;
@@ -99,7 +140,8 @@ unsafe fn direct_rows<const NT: usize>(w: &Rows, x: &Rows, out: Sums) {
                         let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(a, q));
                         *p = _mm256_madd_epi16(pairs, ones);
                     }
-                    let d = _mm256_mul_ps(wd, _mm256_set1_ps(scale(xb)));
+                    let xd = pack.add(t * direct_bytes(x.n) + 8 * b).cast::<f32>().read();
+                    let d = _mm256_mul_ps(wd, _mm256_set1_ps(xd));
                     *acc = _mm256_fmadd_ps(d, _mm256_cvtepi32_ps(sum_rows(p)), *acc);
                 }
             }
@@ -117,7 +159,7 @@ unsafe fn direct_rows<const NT: usize>(w: &Rows, x: &Rows, out: Sums) {
 /// AVX2 is there and `out` takes `valid <= 8` values.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn store(v: __m256, out: *mut f32, valid: usize) {
+pub(super) unsafe fn store(v: __m256, out: *mut f32, valid: usize) {
     let mut all = [0f32; 8];
     // SAFETY: the array is 32 bytes; the copy is the caller's promise.
     unsafe {
@@ -177,7 +219,7 @@ pub(super) unsafe fn pack_weights(w: &Rows, out: *mut u8) {
 /// An 8 x 8 transposition of 16-bit units: register k holds unit k of every row.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn transpose_8(q: [__m128i; 8]) -> [__m128i; 8] {
+pub(super) fn transpose_8(q: [__m128i; 8]) -> [__m128i; 8] {
     let mut two = [[_mm_setzero_si128(); 2]; 4];
     for i in 0..4 {
         let (a, b) = (q[2 * i], q[2 * i + 1]);
@@ -199,21 +241,25 @@ fn transpose_8(q: [__m128i; 8]) -> [__m128i; 8] {
 /// Packs up to 3 activation rows for tiles.
 ///
 /// # Safety
-/// AVX2 is there; `x` describes up to 3 readable rows of Q8_0 blocks; `out` takes `X_STEP` bytes per block.
+/// AVX2 is there; `x` describes up to 3 readable rows of Q8_0 blocks, Q8_1 if `MIN`; `out` takes `X_STEP` bytes per
+/// block.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn pack_acts(x: &Rows, out: *mut u8) {
+pub(super) unsafe fn pack_acts<const MIN: bool>(x: &Rows, out: *mut u8) {
     for b in 0..x.n / 32 {
         for t in 0..x.rows.min(TILE_ACTS) {
             // SAFETY: the caller's promise; t is below 3, so every write lies in the step.
             unsafe {
-                let block = x.ptr.add(t * x.row_bytes + 34 * b);
+                let block = x.ptr.add(t * x.row_bytes + act_bytes(MIN) * b);
                 let step = out.add(b * X_STEP);
                 for k in 0..16 {
-                    let [lo, hi] = block.add(2 + 2 * k).cast::<[i8; 2]>().read();
+                    let [lo, hi] = block.add(act_bytes(MIN) - 32 + 2 * k).cast::<[i8; 2]>().read();
                     let place = step.add((k * TILE_ACTS + t) * 4).cast::<[i16; 2]>();
                     place.write([i16::from(lo), i16::from(hi)]);
                 }
                 step.add(X_SCALE + 4 * t).cast::<f32>().write(scale(block));
+                if MIN {
+                    step.add(X_SUM + 4 * t).cast::<f32>().write(scale(block.add(2)));
+                }
             }
         }
     }
@@ -224,7 +270,7 @@ pub(super) unsafe fn pack_acts(x: &Rows, out: *mut u8) {
 /// # Safety
 /// AVX2 is there and the tile's pointers are good for its steps, packed by the functions above.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn tile<const NT: usize>(t: &Tile) {
+pub(super) unsafe fn tile<const MIN: bool, const NT: usize>(t: &Tile) {
     debug_assert!(t.first && t.last, "sums of blocks are never cut");
     let mut acc = [[_mm256_setzero_ps(); 2]; NT];
     let (mut w, mut x) = (t.w, t.x);
@@ -249,8 +295,15 @@ pub(super) unsafe fn tile<const NT: usize>(t: &Tile) {
                 for ((acc, sum), wd) in acc.iter_mut().zip(sum).zip(wd) {
                     *acc = _mm256_fmadd_ps(_mm256_mul_ps(wd, xd), _mm256_cvtepi32_ps(sum), *acc);
                 }
+                if MIN {
+                    let xs = _mm256_set1_ps(x.add(X_SUM + 4 * n).cast::<f32>().read());
+                    for (h, acc) in acc.iter_mut().enumerate() {
+                        let wm = _mm256_load_ps(w.add(W_STEP + h * 32).cast());
+                        *acc = _mm256_fmadd_ps(wm, xs, *acc);
+                    }
+                }
             }
-            w = w.add(W_STEP);
+            w = w.add(if MIN { W_STEP_MIN } else { W_STEP });
             x = x.add(X_STEP);
         }
     }

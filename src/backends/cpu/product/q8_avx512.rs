@@ -1,9 +1,12 @@
-//! Leaves for Q8_0 weights against Q8_0 activations, AVX-512 with VNNI.
+//! Leaves for Q8_0 weights, and what all weights in blocks of 32 share: packed Q8_0 and Q8_1 activations, and tiles.
+//! AVX-512 with VNNI.
 //!
 //! `vpdpbusd` multiplies unsigned by signed bytes and does not saturate. Weights become unsigned by adding 128
 //! (flipping the top bit), so each block's sum starts at, or ends with, -128 times the sum of its activations:
 //! the exact integer, for every weight from -128 to 127.
-//! Lanes are weight rows: 16 rows finish a block with one conversion, one product of scales and one FMA.
+//! Lanes are weight rows: 16 rows finish a block with one conversion, one product of scales and one FMA, and one more
+//! FMA where the type has a minimum. Types with a minimum (`MIN`) are unsigned as they are and meet Q8_1: in place of
+//! the correction their activations bring the block's scaled sum.
 
 use super::{Rows, Sums, Tile, prefetch};
 use std::arch::x86_64::*;
@@ -14,31 +17,45 @@ pub(super) const TILE_ROWS: usize = 32;
 pub(super) const TILE_ACTS: usize = 6;
 /// A block of 32 rows: 8 groups of 4 elements x 32 rows x 4 bytes, then 32 scales.
 pub(super) const W_STEP: usize = 8 * 128 + 128;
-/// A block of 6 activation rows: 8 groups of 4 elements x 6 rows x 4 bytes, then 6 scales and 6 corrections.
+/// The same with 32 minima behind.
+pub(super) const W_STEP_MIN: usize = W_STEP + 128;
+/// A block of 6 activation rows: 8 groups of 4 elements x 6 rows x 4 bytes, then 6 scales and 6 corrections or
+/// scaled sums.
 pub(super) const X_STEP: usize = 256;
 const X_SCALE: usize = 192;
 const X_FIX: usize = 216;
 
-/// Bytes that [`pack_direct`] makes per row: a scale and a correction per block.
+/// Bytes of a block of activations: Q8_1 or Q8_0.
+pub(super) const fn act_bytes(min: bool) -> usize {
+    if min { 36 } else { 34 }
+}
+
+/// Bytes that [`pack_direct`] makes per row: a scale and a correction, or scaled sum, per block.
 pub(super) fn direct_bytes(n: usize) -> usize {
     (n / 32 * 8).next_multiple_of(64)
 }
 
-/// Scales and corrections of activation rows, `[row][block] (f32, i32)`.
+/// Scales and corrections of activation rows, `[row][block] (f32, i32)`, or scales and scaled sums, `(f32, f32)`.
 ///
 /// # Safety
-/// AVX-512 with VNNI is there; `x` describes readable rows of Q8_0 blocks, `out` takes `direct_bytes` per row.
+/// AVX-512 with VNNI is there; `x` describes readable rows of Q8_0 blocks, Q8_1 if `MIN`; `out` takes `direct_bytes`
+/// per row.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-pub(super) unsafe fn pack_direct(x: &Rows, out: *mut u8) {
+pub(super) unsafe fn pack_direct<const MIN: bool>(x: &Rows, out: *mut u8) {
     let blocks = x.n / 32;
     for t in 0..x.rows {
         for b in 0..blocks {
-            // SAFETY: the caller's promise; block b of row t is 34 bytes, and its cell 8 bytes of `out`.
+            // SAFETY: the caller's promise; block b of row t is inside the row, and its cell 8 bytes of `out`.
             unsafe {
-                let block = x.ptr.add(t * x.row_bytes + 34 * b);
+                let block = x.ptr.add(t * x.row_bytes + act_bytes(MIN) * b);
                 let cell = out.add(t * direct_bytes(x.n) + 8 * b);
                 cell.cast::<f32>().write(scale(block));
-                cell.add(4).cast::<i32>().write(-128 * sum_bytes(_mm256_loadu_si256(block.add(2).cast())));
+                if MIN {
+                    cell.add(4).cast::<f32>().write(scale(block.add(2)));
+                } else {
+                    let q = _mm256_loadu_si256(block.add(2).cast());
+                    cell.add(4).cast::<i32>().write(-128 * sum_bytes(q));
+                }
             }
         }
     }
@@ -158,7 +175,7 @@ unsafe fn load_16(row: &[*const u8; 16], at: usize) -> [__m512i; 8] {
 /// AVX-512 is there and every row has two readable bytes at `at`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-unsafe fn scales_16(row: &[*const u8; 16], at: usize) -> __m512 {
+pub(super) unsafe fn scales_16(row: &[*const u8; 16], at: usize) -> __m512 {
     let mut bits = [0u16; 16];
     for (bits, row) in bits.iter_mut().zip(row) {
         // SAFETY: the caller's promise.
@@ -239,10 +256,10 @@ fn transpose_16(p: [__m512i; 8]) -> [__m512i; 8] {
 /// Packs up to 6 activation rows for tiles.
 ///
 /// # Safety
-/// AVX-512 with VNNI is there; `x` describes 1 to 6 readable rows of Q8_0 blocks; `out` takes `X_STEP` bytes per
-/// block.
+/// AVX-512 with VNNI is there; `x` describes 1 to 6 readable rows of Q8_0 blocks, Q8_1 if `MIN`; `out` takes `X_STEP`
+/// bytes per block.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-pub(super) unsafe fn pack_acts(x: &Rows, out: *mut u8) {
+pub(super) unsafe fn pack_acts<const MIN: bool>(x: &Rows, out: *mut u8) {
     // SAFETY: the caller's promise. Rows past the last one repeat it. Stores of 32 bytes where 24 count run over
     // into what a later store writes, the last one into bytes 240 to 248 of the step.
     unsafe {
@@ -250,10 +267,12 @@ pub(super) unsafe fn pack_acts(x: &Rows, out: *mut u8) {
         for b in 0..x.n / 32 {
             let step = out.add(b * X_STEP);
             let mut q = [_mm256_setzero_si256(); 8];
-            let mut d = [0u16; 8];
-            for ((q, d), row) in q.iter_mut().zip(&mut d).zip(row) {
-                *q = _mm256_loadu_si256(row.add(34 * b + 2).cast());
-                *d = row.add(34 * b).cast::<u16>().read_unaligned();
+            let (mut d, mut s) = ([0u16; 8], [0u16; 8]);
+            for (i, row) in row.into_iter().enumerate() {
+                let block = row.add(act_bytes(MIN) * b);
+                q[i] = _mm256_loadu_si256(block.add(act_bytes(MIN) - 32).cast());
+                d[i] = block.cast::<u16>().read_unaligned();
+                s[i] = block.add(2).cast::<u16>().read_unaligned();
             }
             let mut sum = _mm256_setzero_si256();
             for (k, quad) in transpose_8(q).into_iter().enumerate() {
@@ -262,7 +281,11 @@ pub(super) unsafe fn pack_acts(x: &Rows, out: *mut u8) {
             }
             let scales = _mm256_cvtph_ps(_mm_loadu_si128(d.as_ptr().cast()));
             _mm256_storeu_ps(step.add(X_SCALE).cast(), scales);
-            let fix = _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32::<7>(sum));
+            let fix = if MIN {
+                _mm256_castps_si256(_mm256_cvtph_ps(_mm_loadu_si128(s.as_ptr().cast())))
+            } else {
+                _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32::<7>(sum))
+            };
             _mm256_storeu_si256(step.add(X_FIX).cast(), fix);
         }
     }
@@ -297,13 +320,13 @@ fn transpose_8(q: [__m256i; 8]) -> [__m256i; 8] {
 /// # Safety
 /// AVX-512 with VNNI is there and the tile's pointers are good for its steps, packed by the functions above.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-pub(super) unsafe fn tile<const NT: usize>(t: &Tile) {
+pub(super) unsafe fn tile<const MIN: bool, const NT: usize>(t: &Tile) {
     // SAFETY: the caller's promise, passed on.
     unsafe {
         if t.rows > 16 {
-            tile_halves::<NT, 2>(t);
+            tile_halves::<MIN, NT, 2>(t);
         } else {
-            tile_halves::<NT, 1>(t);
+            tile_halves::<MIN, NT, 1>(t);
         }
     }
 }
@@ -312,7 +335,7 @@ pub(super) unsafe fn tile<const NT: usize>(t: &Tile) {
 /// As [`tile`]; `H` halves of 16 rows are packed.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-unsafe fn tile_halves<const NT: usize, const H: usize>(t: &Tile) {
+unsafe fn tile_halves<const MIN: bool, const NT: usize, const H: usize>(t: &Tile) {
     debug_assert!(t.first && t.last, "sums of blocks are never cut");
     let mut acc = [[_mm512_setzero_ps(); H]; NT];
     let (mut w, mut x) = (t.w, t.x);
@@ -323,8 +346,10 @@ unsafe fn tile_halves<const NT: usize, const H: usize>(t: &Tile) {
         // SAFETY: the caller's promise: a step of weights and one of activations are readable here.
         unsafe {
             let mut sum = [[_mm512_setzero_si512(); H]; NT];
-            for (n, sum) in sum.iter_mut().enumerate() {
-                *sum = [_mm512_set1_epi32(x.add(X_FIX + 4 * n).cast::<i32>().read()); H];
+            if !MIN {
+                for (n, sum) in sum.iter_mut().enumerate() {
+                    *sum = [_mm512_set1_epi32(x.add(X_FIX + 4 * n).cast::<i32>().read()); H];
+                }
             }
             for k in 0..quads {
                 let mut q = [_mm512_setzero_si512(); H];
@@ -342,13 +367,25 @@ unsafe fn tile_halves<const NT: usize, const H: usize>(t: &Tile) {
             for (h, wd) in wd.iter_mut().enumerate() {
                 *wd = _mm512_load_ps(w.add(8 * 128 + h * 64).cast());
             }
+            let mut wm = [_mm512_setzero_ps(); H];
+            if MIN {
+                for (h, wm) in wm.iter_mut().enumerate() {
+                    *wm = _mm512_load_ps(w.add(W_STEP + h * 64).cast());
+                }
+            }
             for (n, (acc, sum)) in acc.iter_mut().zip(sum).enumerate() {
                 let xd = _mm512_set1_ps(x.add(X_SCALE + 4 * n).cast::<f32>().read());
                 for ((acc, sum), wd) in acc.iter_mut().zip(sum).zip(wd) {
                     *acc = _mm512_fmadd_ps(_mm512_mul_ps(wd, xd), _mm512_cvtepi32_ps(sum), *acc);
                 }
+                if MIN {
+                    let xs = _mm512_set1_ps(x.add(X_FIX + 4 * n).cast::<f32>().read());
+                    for (acc, wm) in acc.iter_mut().zip(wm) {
+                        *acc = _mm512_fmadd_ps(wm, xs, *acc);
+                    }
+                }
             }
-            w = w.add(W_STEP);
+            w = w.add(if MIN { W_STEP_MIN } else { W_STEP });
             x = x.add(X_STEP);
         }
     }

@@ -38,7 +38,10 @@ fn linear_add_rows_are_the_oracle() {
 #[test]
 fn linear_qkv_rows_are_the_oracle() {
     let mixed = [DType::F16, DType::F32, DType::BF16];
-    for (dtypes, name) in TYPES.map(|(t, n)| ([t; 3], n)).into_iter().chain([(mixed, "mixed")]) {
+    let blocks = [DType::Q4_0, DType::Q8_0, DType::IQ4_NL];
+    for (dtypes, name) in
+        TYPES.map(|(t, n)| ([t; 3], n)).into_iter().chain([(mixed, "mixed"), (blocks, "mixed")])
+    {
         for (ms, n, rows) in [([64, 16, 16], 64, 1), ([33, 5, 70], 96, 4), ([130, 32, 31], 64, 20)] {
             for with_bias in [false, true] {
                 let mut r = Random::new((ms[0] + n + rows) as u64);
@@ -79,7 +82,10 @@ fn linear_qkv_rows_are_the_oracle() {
 #[test]
 fn linear_swiglu_rows_are_the_oracle() {
     let mixed = [DType::F16, DType::BF16];
-    for (dtypes, name) in TYPES.map(|(t, n)| ([t; 2], n)).into_iter().chain([(mixed, "mixed")]) {
+    let blocks = [DType::Q5_1, DType::Q4_1];
+    for (dtypes, name) in
+        TYPES.map(|(t, n)| ([t; 2], n)).into_iter().chain([(mixed, "mixed"), (blocks, "mixed")])
+    {
         for (m, n, rows) in [(5, 64, 1), (300, 32, 2), (77, 96, 4), (300, 64, 31)] {
             let mut r = Random::new((m + n + rows) as u64);
             let x = r.values(rows * n);
@@ -106,13 +112,16 @@ fn linear_swiglu_rows_are_the_oracle() {
 #[test]
 fn linear_qkv_rope_kv_rows_are_the_oracle() {
     let mixed = [DType::F32, DType::BF16, DType::F16];
+    let blocks = [DType::Q8_0, DType::Q5_0, DType::Q4_0];
     let cases = [
         // Query heads, key-value heads, head sizes, rotated dimensions, pairing, n, rows.
         (4, 2, 8, 8, 8, Pairing::Adjacent, 64, 1),
         (3, 1, 40, 24, 32, Pairing::HalfSplit, 96, 5),
         (5, 5, 64, 64, 64, Pairing::HalfSplit, 32, 19),
     ];
-    for (dtypes, name) in TYPES.map(|(t, n)| ([t; 3], n)).into_iter().chain([(mixed, "mixed")]) {
+    for (dtypes, name) in
+        TYPES.map(|(t, n)| ([t; 3], n)).into_iter().chain([(mixed, "mixed"), (blocks, "mixed")])
+    {
         for (heads, heads_kv, dim, dim_v, n_rot, pairing, n, rows) in cases {
             for with_bias in [false, true] {
                 let mut r = Random::new((heads + n + rows) as u64);

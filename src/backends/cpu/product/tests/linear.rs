@@ -9,7 +9,7 @@ const SIZES_M: [usize; 6] = [1, 5, 17, 33, 100, 130];
 const ROWS: [usize; 9] = [1, 2, 3, 5, 6, 7, 13, 32, 65];
 
 fn lengths(dtype: DType) -> &'static [usize] {
-    if dtype == DType::Q8_0 { &[32, 96, 288] } else { &[1, 15, 16, 100, 288, 1040] }
+    if dtype.block() > 1 { &[32, 96, 288] } else { &[1, 15, 16, 100, 288, 1040] }
 }
 
 #[test]
@@ -46,6 +46,40 @@ fn linear_rows_are_the_oracle() {
 }
 
 #[test]
+fn the_largest_sums_are_exact() {
+    // Every code at once in all elements, every activation as large as it gets, of one sign and of alternating ones.
+    let (m, n) = (35, 320);
+    for (dtype, name) in TYPES.into_iter().filter(|(t, _)| t.block() > 1) {
+        let one = half::f16::ONE.to_le_bytes();
+        let mut weight = Vec::new();
+        for r in 0..m {
+            let fill = [0x00, 0xff, 0x80, 0x7f, 0x0f, 0xf0, 0x88, (r * 37) as u8][r % 8];
+            let mut block = vec![fill; dtype.info().bytes as usize];
+            for at in f16_places(dtype) {
+                block[*at..at + 2].copy_from_slice(&one);
+            }
+            weight.extend(block.repeat(n / dtype.block()));
+        }
+        for rows in [1, 2, 3, 4, 9, 12] {
+            let x: Vec<f32> = (0..rows * n)
+                .map(|i| match (i / n) % 3 {
+                    0 => 127.0,
+                    1 => -127.0,
+                    _ => [127.0, -127.0][i % 2],
+                })
+                .collect();
+            let acts = acts_for(dtype, &x, rows, n);
+            let mut expected = vec![0f32; rows * m];
+            linear::reference(dtype, &weight, &acts.content, n, None, &mut expected);
+            for isa in Isa::ALL.into_iter().filter(|i| i.available()) {
+                let got = matmul(dtype, isa, &weight, m, n, &x).unwrap();
+                same(&format!("{name} {isa} rows={rows}"), &bytes(&got), &expected);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_row_of_a_batch_is_that_row_alone() {
     for (dtype, name) in TYPES {
         let (m, n, rows) = (70, 160, 47);
@@ -70,6 +104,9 @@ fn long_rows_cross_every_cut() {
         (DType::F16, 4096, 70),
         (DType::Q8_0, 24_576, 40),
         (DType::Q8_0, 2048, 400),
+        (DType::Q5_0, 24_576, 40),
+        (DType::Q5_1, 24_576, 40),
+        (DType::Q4_1, 2048, 400),
     ] {
         let m = 37;
         let mut r = Random::new(11);
@@ -118,7 +155,8 @@ fn products_that_do_not_fit_are_refused() {
         (DType::F32, 128, 1, 31),
         (DType::F32, 127, 1, 32),
         (DType::Q8_0, 34, 1, 16),
-        (DType::Q4_0, 18, 1, 32),
+        (DType::Q4_0, 18, 1, 16),
+        (DType::I8, 32, 1, 32),
     ] {
         let e = matmul(dtype, Isa::Scalar, &vec![0; weight], m, n, &x).unwrap_err();
         assert_eq!(e.code(), "BadProduct", "{dtype} {m} {n}");

@@ -37,18 +37,18 @@ impl Random {
     fn values(&mut self, n: usize) -> Vec<f32> {
         (0..n).map(|_| self.value()).collect()
     }
-    /// Bytes of a weight; block types get raw quants, -128 among them, and scales of every finite kind.
+    /// Bytes of a weight; block types get any bytes as quants, and scales of every finite kind.
     fn weight(&mut self, dtype: DType, m: usize, n: usize) -> Vec<u8> {
-        if dtype == DType::Q8_0 {
-            return (0..m * n / 32).flat_map(|_| self.block()).collect();
+        if dtype.block() > 1 {
+            return (0..m * n / dtype.block()).flat_map(|_| self.block(dtype)).collect();
         }
         let values = self.values(m * n);
         let mut out = vec![0; m * dtype.row_bytes(n).unwrap()];
         (dtype.codec().unwrap().encode)(&values, &mut out);
         out
     }
-    fn block(&mut self) -> [u8; 34] {
-        let mut b = [0u8; 34];
+    fn block(&mut self, dtype: DType) -> Vec<u8> {
+        let mut b = vec![0u8; dtype.info().bytes as usize];
         for q in b.iter_mut() {
             *q = match self.next() % 8 {
                 0 => 0x80,
@@ -56,15 +56,27 @@ impl Random {
                 _ => (self.next() >> 32) as u8,
             };
         }
-        let d = match self.next() % 16 {
+        for at in f16_places(dtype) {
+            b[*at..at + 2].copy_from_slice(&self.scale().to_le_bytes());
+        }
+        b
+    }
+    fn scale(&mut self) -> half::f16 {
+        match self.next() % 16 {
             0 => half::f16::from_bits((self.next() % 1024) as u16),
             1 => half::f16::from_f32(-0.03),
             2 => half::f16::ZERO,
             3 => half::f16::MAX,
             _ => half::f16::from_f32(self.value()),
-        };
-        b[..2].copy_from_slice(&d.to_le_bytes());
-        b
+        }
+    }
+}
+
+/// Where the f16 numbers of a block are.
+fn f16_places(dtype: DType) -> &'static [usize] {
+    match dtype {
+        DType::Q4_1 | DType::Q5_1 => &[0, 2],
+        _ => &[0],
     }
 }
 
@@ -203,8 +215,17 @@ fn rows_for(op: &str, ty: &str) -> Vec<&'static Kernel> {
     all.into_iter().filter(|k| k.isa.available()).collect()
 }
 
-const TYPES: [(DType, &str); 4] =
-    [(DType::F32, "f32"), (DType::F16, "f16"), (DType::BF16, "bf16"), (DType::Q8_0, "q8_0")];
+const TYPES: [(DType, &str); 9] = [
+    (DType::F32, "f32"),
+    (DType::F16, "f16"),
+    (DType::BF16, "bf16"),
+    (DType::Q8_0, "q8_0"),
+    (DType::Q4_0, "q4_0"),
+    (DType::Q4_1, "q4_1"),
+    (DType::Q5_0, "q5_0"),
+    (DType::Q5_1, "q5_1"),
+    (DType::IQ4_NL, "iq4_nl"),
+];
 
 /// Activations of the type that meets `weight`, from f32.
 fn acts_for(weight: DType, x: &[f32], rows: usize, n: usize) -> Value {

@@ -1,0 +1,200 @@
+//! Leaves for types of 4 and 5 bits in blocks of 32, AVX2: the direct path, and panels for the tiles of
+//! [`super::q8_avx2`].
+//!
+//! Two rows share a register, 16 bytes each, as four do in the AVX-512 leaves. `vpmaddubsw` takes the unsigned codes:
+//! four products of a code below 32 with a signed byte stay far from 32767. Quants of a table are signed and go the
+//! way of Q8_0: |w| times the activation carrying w's sign.
+
+use super::entry::cut_direct;
+use super::nibbles::Nibbles;
+use super::q8_avx2::{W_STEP, W_STEP_MIN, act_bytes, direct_bytes, scales_8, store, transpose_8};
+use super::{Rows, Sums, prefetch};
+use crate::quant::IQ4_VALUES;
+use std::arch::x86_64::*;
+
+/// 16 bytes at `at` of rows i and i + 4.
+///
+/// # Safety
+/// AVX2 is there, `i` is below 4 and every row has 16 readable bytes at `at`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn load_2(row: &[*const u8; 8], i: usize, at: usize) -> __m256i {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (a, b) = (row[i].wrapping_add(at), row[i + 4].wrapping_add(at));
+        _mm256_loadu2_m128i(b.cast(), a.cast())
+    }
+}
+
+/// The codes of elements 0 to 15 and of elements 16 to 31, rows as in [`load_2`]; quants for a type with a table.
+///
+/// # Safety
+/// AVX2 is there, `i` is below 4 and every row has a readable block at `at`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn codes_2<T: Nibbles>(row: &[*const u8; 8], i: usize, at: usize) -> [__m256i; 2] {
+    let low = _mm256_set1_epi8(15);
+    // SAFETY: the caller's promise; the fifth bits are followed by the nibbles, so 16 bytes are there too. The table
+    // is 16 bytes.
+    unsafe {
+        let q = load_2(row, i, at + T::AT_NIBBLES);
+        let mut codes = [_mm256_and_si256(q, low), _mm256_and_si256(_mm256_srli_epi16::<4>(q), low)];
+        if T::FIFTH {
+            // Every byte gets the byte that holds its bit; where that bit is set, it becomes 16.
+            let bits = load_2(row, i, at + T::AT_FIFTH);
+            let ones = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64.cast_signed());
+            let fifth = _mm256_set1_epi8(16);
+            let first = _mm256_broadcastsi128_si256(_mm_set_epi64x(0x0101_0101_0101_0101, 0));
+            for (codes, part) in codes.iter_mut().zip([first, _mm256_or_si256(first, _mm256_set1_epi8(2))]) {
+                let bit = _mm256_and_si256(_mm256_shuffle_epi8(bits, part), ones);
+                let set = _mm256_and_si256(_mm256_cmpeq_epi8(bit, ones), fifth);
+                *codes = _mm256_or_si256(*codes, set);
+            }
+        }
+        if T::TABLE {
+            let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(IQ4_VALUES.as_ptr().cast()));
+            codes = codes.map(|c| _mm256_shuffle_epi8(table, c));
+        }
+        codes
+    }
+}
+
+/// Products of the codes of a pair of rows with activations, added up in dwords of their rows.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn products<T: Nibbles>(codes: [__m256i; 2], a: [__m256i; 2]) -> __m256i {
+    let ones = _mm256_set1_epi16(1);
+    if T::TABLE {
+        let [lo, hi] = [(codes[0], a[0]), (codes[1], a[1])].map(|(w, a)| {
+            _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(a, w)), ones)
+        });
+        _mm256_add_epi32(lo, hi)
+    } else {
+        let (lo, hi) = (_mm256_maddubs_epi16(codes[0], a[0]), _mm256_maddubs_epi16(codes[1], a[1]));
+        _mm256_madd_epi16(_mm256_add_epi16(lo, hi), ones)
+    }
+}
+
+/// Sums of the 4 dwords of each row, in the arrangement of [`load_2`], as lanes in the order of the rows.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn sum_rows([a, b, c, d]: [__m256i; 4]) -> __m256i {
+    let ab = _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+    let cd = _mm256_add_epi32(_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
+    _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd))
+}
+
+/// Sums of all weight rows against all activation rows.
+///
+/// # Safety
+/// AVX2 is there; `w` describes readable rows of blocks `T`, `x` rows as long of the activations that meet them,
+/// `pack` is what [`super::q8_avx2::pack_direct`] made of `x`, and `out` has room for every pair.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn direct<T: Nibbles>(w: &Rows, x: &Rows, pack: *const u8, out: Sums) {
+    cut_direct(w, x, out, 3, |w, x, t0, out| {
+        // SAFETY: the caller's promise, passed on; NT is the number of activation rows.
+        unsafe {
+            let pack = pack.add(t0 * direct_bytes(x.n));
+            match x.rows {
+                1 => direct_rows::<T, 1>(w, x, pack, out),
+                2 => direct_rows::<T, 2>(w, x, pack, out),
+                _ => direct_rows::<T, 3>(w, x, pack, out),
+            }
+        }
+    });
+}
+
+/// # Safety
+/// As [`direct`], with `NT` activation rows.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn direct_rows<T: Nibbles, const NT: usize>(w: &Rows, x: &Rows, pack: *const u8, out: Sums) {
+    let mut r0 = 0;
+    while r0 < w.rows {
+        // SAFETY: the caller's promise. Rows past the last one repeat it and are not stored; every block read
+        // lies in its row; prefetches may point anywhere.
+        unsafe {
+            let valid = (w.rows - r0).min(8);
+            let row: [*const u8; 8] =
+                std::array::from_fn(|r| w.ptr.add((r0 + r.min(valid - 1)) * w.row_bytes));
+            let ahead = 8 * w.row_bytes;
+            let mut acc = [_mm256_setzero_ps(); NT];
+            for b in 0..w.n / 32 {
+                let at = T::BYTES * b;
+                // Once in a line of the cache.
+                if at % 64 < T::BYTES {
+                    for r in row {
+                        prefetch(r.wrapping_add(at + ahead));
+                    }
+                }
+                let mut a = [[_mm256_setzero_si256(); 2]; NT];
+                for (t, a) in a.iter_mut().enumerate() {
+                    let act_bytes = act_bytes(T::HAS_MIN);
+                    let xq = x.ptr.add(t * x.row_bytes + act_bytes * b + act_bytes - 32);
+                    *a = [xq, xq.add(16)].map(|q| _mm256_broadcastsi128_si256(_mm_loadu_si128(q.cast())));
+                }
+                let mut p = [[_mm256_setzero_si256(); 4]; NT];
+                for i in 0..4 {
+                    let codes = codes_2::<T>(&row, i, at);
+                    for (p, a) in p.iter_mut().zip(a) {
+                        p[i] = products::<T>(codes, a);
+                    }
+                }
+                let wd = scales_8(&row, at);
+                for (t, (acc, p)) in acc.iter_mut().zip(p).enumerate() {
+                    let cell = pack.add(t * direct_bytes(x.n) + 8 * b);
+                    let mut sums = sum_rows(p);
+                    if !T::HAS_MIN && !T::TABLE {
+                        let fix = cell.add(4).cast::<i32>().read() >> T::FIX_SHIFT;
+                        sums = _mm256_add_epi32(sums, _mm256_set1_epi32(fix));
+                    }
+                    let d = _mm256_mul_ps(wd, _mm256_set1_ps(cell.cast::<f32>().read()));
+                    *acc = _mm256_fmadd_ps(d, _mm256_cvtepi32_ps(sums), *acc);
+                    if T::HAS_MIN {
+                        let s = _mm256_set1_ps(cell.add(4).cast::<f32>().read());
+                        *acc = _mm256_fmadd_ps(scales_8(&row, at + 2), s, *acc);
+                    }
+                }
+            }
+            for (t, acc) in acc.into_iter().enumerate() {
+                store(acc, out.ptr.add(t * out.stride + r0), valid);
+            }
+        }
+        r0 += 8;
+    }
+}
+
+/// Packs up to 16 weight rows for tiles: quants, or codes where the type has a minimum.
+///
+/// # Safety
+/// AVX2 is there; `w` describes 1 to 16 readable rows of blocks `T`; `out`, 64-byte aligned, takes `W_STEP_MIN` bytes
+/// per block if the type has a minimum, else `W_STEP`.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn pack_weights<T: Nibbles>(w: &Rows, out: *mut u8) {
+    let step_bytes = if T::HAS_MIN { W_STEP_MIN } else { W_STEP };
+    let bias = _mm256_set1_epi8(if T::TABLE { 0 } else { T::BIAS.cast_signed() });
+    for half in 0..w.rows.div_ceil(8) {
+        // SAFETY: the caller's promise. Rows past the last one repeat it; half h fills its half of every step.
+        unsafe {
+            let row: [*const u8; 8] =
+                std::array::from_fn(|r| w.ptr.add((half * 8 + r).min(w.rows - 1) * w.row_bytes));
+            for b in 0..w.n / 32 {
+                let (at, step) = (T::BYTES * b, out.add(b * step_bytes + half * 32));
+                let mut quarters = [[_mm_setzero_si128(); 8]; 2];
+                for i in 0..4 {
+                    for (quarter, codes) in quarters.iter_mut().zip(codes_2::<T>(&row, i, at)) {
+                        let q = _mm256_sub_epi8(codes, bias);
+                        quarter[i] = _mm256_castsi256_si128(q);
+                        quarter[i + 4] = _mm256_extracti128_si256::<1>(q);
+                    }
+                }
+                for (k, pair) in quarters.into_iter().flat_map(|q| transpose_8(q)).enumerate() {
+                    _mm256_store_si256(step.add(k * 64).cast(), _mm256_cvtepi8_epi16(pair));
+                }
+                _mm256_store_ps(step.add(16 * 64).cast(), scales_8(&row, at));
+                if T::HAS_MIN {
+                    _mm256_store_ps(step.add(W_STEP).cast(), scales_8(&row, at + 2));
+                }
+            }
+        }
+    }
+}

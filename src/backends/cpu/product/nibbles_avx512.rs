@@ -1,0 +1,225 @@
+//! Leaves for types of 4 and 5 bits in blocks of 32, AVX-512 with VNNI: the direct path, and panels for the tiles of
+//! [`super::q8_avx512`].
+//!
+//! Four rows share a register, 16 bytes each, first the low nibbles (elements 0 to 15), then the high ones (16 to 31),
+//! against activations that lie four times over. Codes stay unsigned, as `vpdpbusd` wants them; what the quants are
+//! below their codes, times the sum of the activations, is taken off the finished integer sum.
+
+use super::nibbles::Nibbles;
+use super::q8_avx512::{W_STEP, W_STEP_MIN, act_bytes, direct_bytes, scales_16};
+use super::{Rows, Sums, prefetch};
+use crate::quant::IQ4_VALUES;
+use std::arch::x86_64::*;
+
+/// The table of IQ4_NL with 128 added.
+const TABLE: [u8; 16] = {
+    let mut table = [0; 16];
+    let mut i = 0;
+    while i < 16 {
+        table[i] = (IQ4_VALUES[i] as u8) ^ 0x80;
+        i += 1;
+    }
+    table
+};
+
+/// 16 bytes at `at` of rows i, i + 4, i + 8 and i + 12.
+///
+/// # Safety
+/// AVX-512 is there, `i` is below 4 and every row has 16 readable bytes at `at`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+unsafe fn load_4(row: &[*const u8; 16], i: usize, at: usize) -> __m512i {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let part = |r: usize| _mm_loadu_si128(row[r].wrapping_add(at).cast());
+        let q = _mm512_castsi128_si512(part(i));
+        let q = _mm512_inserti32x4::<1>(q, part(i + 4));
+        let q = _mm512_inserti32x4::<2>(q, part(i + 8));
+        _mm512_inserti32x4::<3>(q, part(i + 12))
+    }
+}
+
+/// The unsigned codes of elements 0 to 15 and of elements 16 to 31, rows as in [`load_4`].
+///
+/// # Safety
+/// AVX-512 is there, `i` is below 4 and every row has a readable block at `at`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+unsafe fn codes_4<T: Nibbles>(row: &[*const u8; 16], i: usize, at: usize) -> [__m512i; 2] {
+    let low = _mm512_set1_epi8(15);
+    // SAFETY: the caller's promise; the fifth bits are followed by the nibbles, so 16 bytes are there too. The table
+    // is 16 bytes.
+    unsafe {
+        let q = load_4(row, i, at + T::AT_NIBBLES);
+        let mut codes = [_mm512_and_si512(q, low), _mm512_and_si512(_mm512_srli_epi16::<4>(q), low)];
+        if T::FIFTH {
+            // Every byte gets the byte that holds its bit, and keeps that bit.
+            let bits = load_4(row, i, at + T::AT_FIFTH);
+            let ones = _mm512_set1_epi64(0x8040_2010_0804_0201_u64.cast_signed());
+            let fifth = _mm512_set1_epi8(16);
+            let first = _mm512_broadcast_i32x4(_mm_set_epi64x(0x0101_0101_0101_0101, 0));
+            for (codes, part) in codes.iter_mut().zip([first, _mm512_or_si512(first, _mm512_set1_epi8(2))]) {
+                let set = _mm512_test_epi8_mask(_mm512_shuffle_epi8(bits, part), ones);
+                *codes = _mm512_mask_add_epi8(*codes, set, *codes, fifth);
+            }
+        }
+        if T::TABLE {
+            let table = _mm512_broadcast_i32x4(_mm_loadu_si128(TABLE.as_ptr().cast()));
+            codes = codes.map(|c| _mm512_shuffle_epi8(table, c));
+        }
+        codes
+    }
+}
+
+/// Sums of the 4 dwords of each row, in the arrangement of [`load_4`], as lanes in the order of the rows.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+fn sum_rows([a, b, c, d]: [__m512i; 4]) -> __m512i {
+    let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd))
+}
+
+/// Register k holds dword k of every row, from the arrangement of [`load_4`] to lanes in the order of the rows.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+fn transpose_4([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
+    let (ab0, ab1) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    let (cd0, cd1) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    [
+        _mm512_unpacklo_epi64(ab0, cd0),
+        _mm512_unpackhi_epi64(ab0, cd0),
+        _mm512_unpacklo_epi64(ab1, cd1),
+        _mm512_unpackhi_epi64(ab1, cd1),
+    ]
+}
+
+/// The scales of a block of 16 rows, and the minima if the type has them.
+///
+/// # Safety
+/// AVX-512 is there and every row has a readable block at `at`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+unsafe fn scales_and_minima<T: Nibbles>(row: &[*const u8; 16], at: usize) -> [__m512; 2] {
+    // SAFETY: the caller's promise; a block with a minimum starts with two f16. The array is 64 bytes.
+    unsafe {
+        if !T::HAS_MIN {
+            return [scales_16(row, at), _mm512_setzero_ps()];
+        }
+        let mut both = [0u32; 16];
+        for (both, row) in both.iter_mut().zip(row) {
+            *both = row.wrapping_add(at).cast::<u32>().read_unaligned();
+        }
+        let both = _mm512_loadu_si512(both.as_ptr().cast());
+        [both, _mm512_srli_epi32::<16>(both)].map(|h| _mm512_cvtph_ps(_mm512_cvtepi32_epi16(h)))
+    }
+}
+
+/// Sums of all weight rows against up to 4 activation rows.
+///
+/// # Safety
+/// AVX-512 with VNNI is there; `w` describes readable rows of blocks `T`, `x` rows as long of the activations that
+/// meet them, `pack` is what [`super::q8_avx512::pack_direct`] made of `x`, and `out` has room for every pair.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+pub(super) unsafe fn direct<T: Nibbles>(w: &Rows, x: &Rows, pack: *const u8, out: Sums) {
+    // SAFETY: the caller's promise, passed on; NT is the number of activation rows.
+    unsafe {
+        match x.rows {
+            1 => direct_rows::<T, 1>(w, x, pack, out),
+            2 => direct_rows::<T, 2>(w, x, pack, out),
+            3 => direct_rows::<T, 3>(w, x, pack, out),
+            _ => direct_rows::<T, 4>(w, x, pack, out),
+        }
+    }
+}
+
+/// # Safety
+/// As [`direct`], with `NT` activation rows.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+unsafe fn direct_rows<T: Nibbles, const NT: usize>(w: &Rows, x: &Rows, pack: *const u8, out: Sums) {
+    let mut r0 = 0;
+    while r0 < w.rows {
+        // SAFETY: the caller's promise. Rows past the last one repeat it and are not stored; every block read
+        // lies in its row; prefetches may point anywhere.
+        unsafe {
+            let valid = (w.rows - r0).min(16);
+            let row: [*const u8; 16] =
+                std::array::from_fn(|r| w.ptr.add((r0 + r.min(valid - 1)) * w.row_bytes));
+            let ahead = 16 * w.row_bytes;
+            let mut acc = [_mm512_setzero_ps(); NT];
+            for b in 0..w.n / 32 {
+                let at = T::BYTES * b;
+                // Once in a line of the cache.
+                if at % 64 < T::BYTES {
+                    for r in row {
+                        prefetch(r.wrapping_add(at + ahead));
+                    }
+                }
+                let mut codes = [[_mm512_setzero_si512(); 2]; 4];
+                for (i, codes) in codes.iter_mut().enumerate() {
+                    *codes = codes_4::<T>(&row, i, at);
+                }
+                let [wd, wm] = scales_and_minima::<T>(&row, at);
+                for (t, acc) in acc.iter_mut().enumerate() {
+                    let act_bytes = act_bytes(T::HAS_MIN);
+                    let xq = x.ptr.add(t * x.row_bytes + act_bytes * b + act_bytes - 32);
+                    let cell = pack.add(t * direct_bytes(x.n) + 8 * b);
+                    let a = [xq, xq.add(16)].map(|q| _mm512_broadcast_i32x4(_mm_loadu_si128(q.cast())));
+                    let mut p = [_mm512_setzero_si512(); 4];
+                    for (p, codes) in p.iter_mut().zip(codes) {
+                        *p = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(*p, codes[0], a[0]), codes[1], a[1]);
+                    }
+                    let mut sums = sum_rows(p);
+                    if !T::HAS_MIN {
+                        let fix = cell.add(4).cast::<i32>().read() >> T::FIX_SHIFT;
+                        sums = _mm512_add_epi32(sums, _mm512_set1_epi32(fix));
+                    }
+                    let d = _mm512_mul_ps(wd, _mm512_set1_ps(cell.cast::<f32>().read()));
+                    *acc = _mm512_fmadd_ps(d, _mm512_cvtepi32_ps(sums), *acc);
+                    if T::HAS_MIN {
+                        let s = _mm512_set1_ps(cell.add(4).cast::<f32>().read());
+                        *acc = _mm512_fmadd_ps(wm, s, *acc);
+                    }
+                }
+            }
+            let mask = 0xffffu16 >> (16 - valid);
+            for (t, acc) in acc.into_iter().enumerate() {
+                _mm512_mask_storeu_ps(out.ptr.add(t * out.stride + r0), mask, acc);
+            }
+        }
+        r0 += 16;
+    }
+}
+
+/// Packs up to 32 weight rows for tiles: quants with 128 added, or codes where the type has a minimum.
+///
+/// # Safety
+/// AVX-512 with VNNI is there; `w` describes 1 to 32 readable rows of blocks `T`; `out`, 64-byte aligned, takes
+/// `W_STEP_MIN` bytes per block if the type has a minimum, else `W_STEP`.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+pub(super) unsafe fn pack_weights<T: Nibbles>(w: &Rows, out: *mut u8) {
+    let step_bytes = if T::HAS_MIN { W_STEP_MIN } else { W_STEP };
+    let lift = _mm512_set1_epi8(if T::HAS_MIN { 0 } else { 128u8.wrapping_sub(T::BIAS).cast_signed() });
+    for half in 0..w.rows.div_ceil(16) {
+        // SAFETY: the caller's promise. Rows past the last one repeat it; half h fills its half of every step.
+        unsafe {
+            let row: [*const u8; 16] =
+                std::array::from_fn(|r| w.ptr.add((half * 16 + r).min(w.rows - 1) * w.row_bytes));
+            for b in 0..w.n / 32 {
+                let (at, step) = (T::BYTES * b, out.add(b * step_bytes + half * 64));
+                let [mut lo, mut hi] = [[_mm512_setzero_si512(); 4]; 2];
+                for i in 0..4 {
+                    [lo[i], hi[i]] = codes_4::<T>(&row, i, at).map(|c| _mm512_add_epi8(c, lift));
+                }
+                for (k, q) in transpose_4(lo).into_iter().chain(transpose_4(hi)).enumerate() {
+                    _mm512_store_si512(step.add(k * 128).cast(), q);
+                }
+                let [wd, wm] = scales_and_minima::<T>(&row, at);
+                _mm512_store_ps(step.add(8 * 128).cast(), wd);
+                if T::HAS_MIN {
+                    _mm512_store_ps(step.add(W_STEP).cast(), wm);
+                }
+            }
+        }
+    }
+}
