@@ -8,6 +8,7 @@ import numpy as np
 import compare
 import llama_trace
 import measure
+import numpy_trace
 import products
 
 # Largest NMSE of the logits, by type; block types and mixtures have the last.
@@ -108,6 +109,8 @@ def run(quipu, model, kind, tokens, n_ctx, room, isas=products.ISAS, checked=Tru
     why += [f"arg-max differs on {clear - same} clear rows"] if same != clear else []
     if checked:
         why += add_products(result, quipu, model, ref, isas)
+        if third := numpy_trace.opinion(model, tokens):
+            result["numpy"] = measure.nmse(ref["result_output"], third["result_output"])
     return result | {"passed": not why, "why": why}
 
 

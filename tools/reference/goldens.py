@@ -1,17 +1,21 @@
 #!/usr/bin/env python3
 """Make the committed goldens anew: llama.cpp's numbers for the tiny random models that the tests write themselves.
 
-    cargo build --release
-    python3 tools/reference/goldens.py --quipu target/release/quipu tests/data/golden
-    python3 tools/reference/goldens.py --quipu target/release/quipu --check tests/data/golden
+    cargo build
+    python3 tools/reference/goldens.py --quipu target/debug/quipu tests/data/golden
+    python3 tools/reference/goldens.py --quipu target/debug/quipu --only nano-qwen3 tests/data/golden
+    python3 tools/reference/goldens.py --quipu target/debug/quipu --check tests/data/golden
 
-The models come from `quipu synth --shape nano-llama --seed 1`, so nothing but numbers is committed. Each file holds
-llama.cpp's logits for the tokens below, the operands of every kind of matrix product for the first rows (the output
-and all of layer 0), and for F32 the tensors of every layer. The metadata holds the tokens, a checksum of the model
+The models come from `quipu synth --shape SHAPE --type TYPE --seed 1`, so nothing but numbers is committed. A new
+architecture is one row of GOLDENS; `tests/golden.rs` takes every file that it finds. Each file holds llama.cpp's
+logits for some tokens and, for the nano shapes, the operands of every kind of matrix product for the first rows (the
+output and all of layer 0), and for F32 the tensors of every layer. The metadata holds the model, the tokens, a checksum
 (FNV-1a, 64 bits), llama.cpp's version and the limit that our logits must keep. A golden is written only if the numpy
-model (`numpy_trace.py`) keeps that limit too. --check makes them in memory and says
-where they are no longer the committed ones: on another processor llama.cpp sums in another order, so they are compared
-with a small tolerance, not bit by bit.
+model (`numpy_trace.py`) keeps that limit too. `products.safetensors` holds, for every type, some rows as llama.cpp's
+quantiser packs them, and llama.cpp's products of them.
+
+--check makes them in memory and says where they are no longer the committed ones: on another processor llama.cpp sums
+in another order, so they are compared with a small tolerance, not bit by bit.
 """
 import argparse
 import json
@@ -22,17 +26,24 @@ import tempfile
 
 import numpy as np
 
+import cells
 import llama_trace
 import measure
 import numpy_trace
+import product_facts
 
-SHAPE, SEED = "nano-llama", 1
-LIMITS = {"f32": 1e-9, "f16": 5e-6, "bf16": 5e-4, "q8_0": 1e-3}
+# Shape and types. The nano shapes are too narrow for the types with blocks of 256.
+GOLDENS = {
+    "nano-llama": ("f32", "f16", "bf16", "q8_0"),
+    "nano-qwen2": ("f32", "q8_0"),
+}
+SEED = 1
 TOKENS = [1, 351, 268, 371, 260, 17, 355, 101]
+FEW_TOKENS = 4  # of the wider shapes
 PRODUCT_ROWS = 3
 LAYER_TENSORS = (
-    "attn_norm Qcur_proj Kcur_proj Vcur Qcur Kcur kq kq_soft_max kqv_out attn_out ffn_inp ffn_norm ffn_gate ffn_up"
-    " ffn_swiglu ffn_out l_out"
+    "inp_scaled attn_norm wqkv Qcur_proj Kcur_proj Qcur_normed Kcur_normed Vcur Qcur Kcur kq kq_soft_max kqv_out attn_out"
+    " attn_post_norm sa_out ffn_inp ffn_norm ffn_gate ffn_up ffn_swiglu ffn_geglu ffn_out ffn_post_norm l_out"
 ).split()
 
 
@@ -44,35 +55,51 @@ def fnv1a64(data):
     return f"{h:016x}"
 
 
-def golden(quipu, kind):
-    """(tensors, metadata) for one element type."""
+def kept(trace, kind, nano):
+    """What is committed of a trace."""
+    keep = {"result_output": trace["result_output"]}
+    for name, values in trace.items():
+        base = name.rpartition("-")[0]
+        if name.startswith("mul_mat/"):
+            weight = name.removeprefix("mul_mat/").rpartition("/")[0]
+            if nano and (weight.startswith("blk.0.") or not weight.startswith("blk.")):
+                keep[name] = np.ascontiguousarray(values[:PRODUCT_ROWS])
+        elif base == "kq" and name.replace("kq", "Qcur_scaled") in trace:
+            continue  # of a query scaled before: not our numbers
+        elif kind == "f32" and (name in ("result_norm", "inp_scaled") or base in LAYER_TENSORS):
+            keep[name] = values
+    return keep
+
+
+def golden(quipu, shape, kind):
+    """(tensors, metadata) for one shape and element type."""
+    nano = shape.startswith("nano-")
+    tokens = TOKENS if nano else TOKENS[:FEW_TOKENS]
+    bound = cells.limit(kind)
     with tempfile.TemporaryDirectory() as room:
         model = os.path.join(room, "model.gguf")
-        command = [quipu, "synth", "--shape", SHAPE, "--type", kind.upper(), "--seed", str(SEED), model]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        trace, meta = llama_trace.trace(model, TOKENS)
-        third = numpy_trace.Llama(model, rounded=True).trace(TOKENS)
+        command = [quipu, "synth", "--shape", shape, "--type", kind.upper(), "--seed", str(SEED), model]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        trace, meta = llama_trace.trace(model, tokens)
+        third = numpy_trace.Model(model, rounded=True).trace(tokens)
         with open(model, "rb") as f:
             checksum = fnv1a64(f.read())
     apart = measure.nmse(trace["result_output"], third["result_output"])
-    if not apart <= LIMITS[kind]:
-        raise SystemExit(f"{kind}: llama.cpp and the numpy model are {apart:.1e} apart: one of them is wrong")
-    keep = {"result_output": trace["result_output"]}
-    for name, values in trace.items():
-        weight = name.removeprefix("mul_mat/").rpartition("/")[0]
-        if name.startswith("mul_mat/") and (weight.startswith("blk.0.") or not weight.startswith("blk.")):
-            keep[name] = np.ascontiguousarray(values[:PRODUCT_ROWS])
-        if kind == "f32" and (name == "result_norm" or name.rpartition("-")[0] in LAYER_TENSORS):
-            keep[name] = values
+    if not apart <= bound:
+        raise SystemExit(f"{shape} {kind}: llama.cpp and the numpy model are {apart:.1e} apart: one of them is wrong")
+    keep = kept(trace, kind, nano)
     about = {
         "engine": meta["engine"],
         "system": meta["system"].strip(),
         "made_by": "tools/reference/goldens.py",
-        "model": f"quipu synth --shape {SHAPE} --type {kind.upper()} --seed {SEED}",
+        "model": f"quipu synth --shape {shape} --type {kind.upper()} --seed {SEED}",
+        "shape": shape,
+        "type": kind.upper(),
+        "seed": str(SEED),
         "model_fnv1a64": checksum,
-        "tokens": json.dumps(TOKENS),
-        "nmse_limit": repr(LIMITS[kind]),
-        "product_nmse_limit": "1e-10",
+        "tokens": json.dumps(tokens),
+        "nmse_limit": repr(bound),
+        "product_nmse_limit": repr(cells.PRODUCT_LIMIT),
         "nmse_of_numpy": f"{apart:.1e}",
         "order": json.dumps([n for n in trace if n in keep]),
     }
@@ -82,11 +109,12 @@ def golden(quipu, kind):
 def drifted(path, tensors, about):
     """What is no longer as committed; empty if nothing."""
     old, old_about = measure.load(path)
-    problems = [k for k in ("model_fnv1a64", "tokens", "nmse_limit", "order") if old_about.get(k) != about[k]]
+    keys = ("model_fnv1a64", "tokens", "nmse_limit", "order")
+    problems = [k for k in keys if old_about.get(k) != about.get(k)]
     for name in old.keys() & tensors.keys():
         if old[name].shape != tensors[name].shape:
             problems.append(f"{name}: shape")
-        elif (e := measure.nmse(old[name], tensors[name])) > float(about["nmse_limit"]) / 10:
+        elif (e := measure.nmse(old[name], tensors[name])) > float(about.get("nmse_limit", cells.PRODUCT_LIMIT)) / 10:
             problems.append(f"{name}: NMSE {e:.1e}")
     return problems
 
@@ -96,11 +124,17 @@ def main():
     p.add_argument("dir")
     p.add_argument("--quipu", required=True, help="the built program")
     p.add_argument("--check", action="store_true")
+    p.add_argument("--only", help="shapes of GOLDENS (or `products`), separated by commas")
     a = p.parse_args()
     failed = False
-    for kind in LIMITS:
-        path = os.path.join(a.dir, f"{SHAPE}-{kind}.safetensors")
-        tensors, about = golden(a.quipu, kind)
+    wanted = a.only.split(",") if a.only else [*GOLDENS, "products"]
+    todo = [(s, k) for s, kinds in GOLDENS.items() if s in wanted for k in kinds]
+    makers = {f"{s}-{k}": lambda s=s, k=k: golden(a.quipu, s, k) for s, k in todo}
+    if "products" in wanted:
+        makers["products"] = product_facts.facts
+    for name, make in makers.items():
+        path = os.path.join(a.dir, f"{name}.safetensors")
+        tensors, about = make()
         if a.check:
             problems = drifted(path, tensors, about)
             failed |= bool(problems)

@@ -74,7 +74,10 @@ class Tensor:
         """The elements as an f32 array, ggml's dimensions reversed (slowest first), strides followed."""
         size = _nbytes(self.address)
         data = np.empty(size, dtype=np.uint8)
-        _tensor_get(self.address, data.ctypes.data, 0, size)
+        if self.raw.buffer:
+            _tensor_get(self.address, data.ctypes.data, 0, size)
+        else:
+            ctypes.memmove(data.ctypes.data, self.raw.data, size)
         dtype = np.dtype(_PLAIN[self.type])
         shape, strides = self.ne[::-1], list(self.raw.nb)[::-1]
         flat = data[: size // dtype.itemsize * dtype.itemsize].view(dtype)
@@ -116,6 +119,33 @@ def quantize_rows(values, kind):
     written = _quantize_chunk(int(kind), values.ctypes.data, out.ctypes.data, 0, rows, columns, None)
     if written != out.nbytes:
         raise SystemExit(f"ggml_quantize_chunk wrote {written} bytes, not {out.nbytes}")
+    return out
+
+
+class _InitParams(ctypes.Structure):
+    _fields_ = [("mem_size", ctypes.c_size_t), ("mem_buffer", ctypes.c_void_p), ("no_alloc", ctypes.c_bool)]
+
+
+def product(packed, kind, rows, x):
+    """x [n, columns] times a packed weight of `rows` rows, transposed, by ggml's CPU backend: f32 [n, rows]."""
+    pointer, i64 = ctypes.c_void_p, ctypes.c_int64
+    new = _function("ggml_new_tensor_2d", pointer, pointer, ctypes.c_int, i64, i64)
+    x = np.ascontiguousarray(x, dtype=np.float32)
+    size = (16 << 20) + 2 * (packed.nbytes + x.nbytes)
+    context = _function("ggml_init", pointer, _InitParams)(_InitParams(size, None, False))
+    weight, inputs = new(context, int(kind), x.shape[1], rows), new(context, 0, x.shape[1], x.shape[0])
+    for tensor, source in ((weight, packed), (inputs, x)):
+        if _nbytes(tensor) != source.nbytes:
+            raise SystemExit(f"a tensor of {_nbytes(tensor)} bytes was given {source.nbytes}")
+        ctypes.memmove(Tensor(tensor).raw.data, source.ctypes.data, source.nbytes)
+    result = _function("ggml_mul_mat", pointer, pointer, pointer, pointer)(context, weight, inputs)
+    graph = _function("ggml_new_graph", pointer, pointer)(context)
+    _function("ggml_build_forward_expand", None, pointer, pointer)(graph, result)
+    compute = _function("ggml_graph_compute_with_ctx", ctypes.c_int, pointer, pointer, ctypes.c_int)
+    if compute(context, graph, 1) != 0:
+        raise SystemExit("ggml cannot compute the product")
+    out = Tensor(result).values()[0, 0].copy()
+    _function("ggml_free", None, pointer)(context)
     return out
 
 

@@ -5,6 +5,11 @@ import numpy as np
 from safetensors import safe_open
 
 
+def _plain(a):
+    """Bytes stay bytes, all else is f32."""
+    return a if a.dtype == np.uint8 else a.astype(np.float32)
+
+
 def load(path):
     """(tensors in order of execution, metadata). Without an `order` in the metadata, the order of the names."""
     with safe_open(path, "np") as f:
@@ -13,21 +18,25 @@ def load(path):
         if "order" in meta:
             known = set(names)
             names = [n for n in json.loads(meta["order"]) if n in known]
-        return {n: f.get_tensor(n).astype(np.float32) for n in names}, meta
+        return {n: _plain(f.get_tensor(n)) for n in names}, meta
 
 
 def save(tensors, path, meta):
-    """Writes f32 tensors in the order given. The same input makes the same bytes, which the library does not promise."""
+    """Writes tensors of f32 or u8 in the order given.
+
+    The same input makes the same bytes, which the library does not promise.
+    """
     header, offset = {"__metadata__": dict(sorted(meta.items()))}, 0
     for name, a in tensors.items():
-        header[name] = {"dtype": "F32", "shape": list(a.shape), "data_offsets": [offset, offset + 4 * a.size]}
-        offset += 4 * a.size
+        kind, size = ("U8", a.size) if a.dtype == np.uint8 else ("F32", 4 * a.size)
+        header[name] = {"dtype": kind, "shape": list(a.shape), "data_offsets": [offset, offset + size]}
+        offset += size
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     with open(path, "wb") as f:
         f.write(len(text).to_bytes(8, "little") + text)
         for a in tensors.values():
-            f.write(np.ascontiguousarray(a, dtype="<f4").tobytes())
+            f.write(np.ascontiguousarray(a, dtype="u1" if a.dtype == np.uint8 else "<f4").tobytes())
 
 
 def nmse(ref, ours):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The llama architecture in numpy, f64 throughout: a third opinion beside llama.cpp and quipu.
+"""llama, qwen2, qwen3 and phi3 in numpy, f64 throughout: a third opinion beside llama.cpp and quipu.
 
     numpy_trace.py -m MODEL.gguf --tokens 1,403,407 -o TRACE.safetensors
     numpy_trace.py -m MODEL.gguf --like REF.safetensors -o TRACE.safetensors
@@ -19,7 +19,15 @@ import measure
 import oracle
 
 
-class Llama:
+# Whether RoPE pairs dimension i with i + n/2 (and not with its neighbour).
+HALVES = {"llama": False, "qwen2": True, "qwen3": True, "phi3": True}
+
+
+class Unknown(SystemExit):
+    """A model that this file does not know."""
+
+
+class Model:
     """Hyper-parameters and weights of one file."""
 
     def __init__(self, path, rounded=True):
@@ -27,10 +35,16 @@ class Llama:
         reader = gguf.GGUFReader(path)
         self.weights = {t.name: t for t in reader.tensors}
 
+        self.arch = reader.fields["general.architecture"].contents()
+        if self.arch not in HALVES:
+            raise Unknown(f"{path}: {self.arch} is not one of {', '.join(HALVES)}")
+        if f"{self.arch}.rope.scaling.type" in reader.fields or "rope_factors_long.weight" in self.weights:
+            raise Unknown(f"{path}: scaled RoPE is not in this model")
+
         def key(name, default=None):
-            field = reader.fields.get(f"llama.{name}")
+            field = reader.fields.get(f"{self.arch}.{name}")
             if field is None and default is None:
-                raise SystemExit(f"{path} has no llama.{name}")
+                raise SystemExit(f"{path} has no {self.arch}.{name}")
             return default if field is None else field.contents()
 
         self.layers = key("block_count")
@@ -42,16 +56,35 @@ class Llama:
         self.eps = key("attention.layer_norm_rms_epsilon")
 
     def product(self, name, x):
-        """x times a weight; its activations are f32 first, as in an engine."""
-        return oracle.product(self.weights[name], x.astype(np.float32), self.rounded)
+        """x times a weight, plus its bias if there is one; the activations are f32 first, as in an engine."""
+        out = oracle.product(self.weights[name], x.astype(np.float32), self.rounded)
+        bias = self.weights.get(name.replace(".weight", ".bias"))
+        return out if bias is None else out + bias.data.astype(np.float64)
 
     def norm(self, name, x):
-        """RMSNorm with the weight `name`."""
+        """RMSNorm with the weight `name`, of the last dimension."""
         scale = self.weights[name].data.astype(np.float64)
-        return x / np.sqrt(np.mean(x * x, axis=1, keepdims=True) + self.eps) * scale
+        return x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + self.eps) * scale
+
+    def head_norm(self, name, x):
+        """RMSNorm of every head, if the model has this weight."""
+        if name not in self.weights:
+            return x
+        return self.norm(name, x.reshape(x.shape[0], -1, self.head)).reshape(x.shape)
+
+    def projections(self, block, h, keep):
+        """Q, K and V before RoPE, from three matrices or from one."""
+        if block + "attn_qkv.weight" in self.weights:
+            qkv = keep("wqkv", self.product(block + "attn_qkv.weight", h))
+            n_q, n_kv = self.heads * self.head, self.kv_heads * self.head
+            return np.split(qkv, [n_q, n_q + n_kv], axis=1)
+        q = keep("Qcur_proj", self.product(block + "attn_q.weight", h))
+        k = keep("Kcur_proj", self.product(block + "attn_k.weight", h))
+        v = keep("Vcur", self.product(block + "attn_v.weight", h))
+        return self.head_norm(block + "attn_q_norm.weight", q), self.head_norm(block + "attn_k_norm.weight", k), v
 
     def rope(self, x, heads):
-        """Adjacent pairs rotated by position * base^(-2i/n), divided by the frequency factors if there are any."""
+        """Pairs rotated by position * base^(-2i/n), divided by the frequency factors if there are any."""
         tokens = x.shape[0]
         x = x.reshape(tokens, heads, self.head).copy()
         half = self.rotated // 2
@@ -59,9 +92,12 @@ class Llama:
         if "rope_freqs.weight" in self.weights:
             frequency = frequency / self.weights["rope_freqs.weight"].data.astype(np.float64)
         angle = np.arange(tokens)[:, None, None] * frequency
-        even, odd = x[:, :, 0 : self.rotated : 2].copy(), x[:, :, 1 : self.rotated : 2].copy()
-        x[:, :, 0 : self.rotated : 2] = even * np.cos(angle) - odd * np.sin(angle)
-        x[:, :, 1 : self.rotated : 2] = even * np.sin(angle) + odd * np.cos(angle)
+        halves = HALVES[self.arch]
+        first = slice(0, half) if halves else slice(0, self.rotated, 2)
+        second = slice(half, self.rotated) if halves else slice(1, self.rotated, 2)
+        a, b = x[:, :, first].copy(), x[:, :, second].copy()
+        x[:, :, first] = a * np.cos(angle) - b * np.sin(angle)
+        x[:, :, second] = a * np.sin(angle) + b * np.cos(angle)
         return x.reshape(tokens, -1)
 
     def attention(self, q, k, v, keep):
@@ -94,22 +130,31 @@ class Llama:
 
             block = f"blk.{i}."
             h = layer("attn_norm", self.norm(block + "attn_norm.weight", x))
-            q = layer("Qcur_proj", self.product(block + "attn_q.weight", h))
-            k = layer("Kcur_proj", self.product(block + "attn_k.weight", h))
-            v = layer("Vcur", self.product(block + "attn_v.weight", h))
+            q, k, v = self.projections(block, h, layer)
             q = layer("Qcur", self.rope(q, self.heads))
             k = layer("Kcur", self.rope(k, self.kv_heads))
             a = self.attention(q, k, v, layer)
             x = layer("ffn_inp", x + layer("attn_out", self.product(block + "attn_output.weight", a)))
             h = layer("ffn_norm", self.norm(block + "ffn_norm.weight", x))
-            gate = layer("ffn_gate", self.product(block + "ffn_gate.weight", h))
             up = layer("ffn_up", self.product(block + "ffn_up.weight", h))
+            if block + "ffn_gate.weight" in self.weights:
+                gate = layer("ffn_gate", self.product(block + "ffn_gate.weight", h))
+            else:
+                gate, up = np.split(up, 2, axis=1)
             h = layer("ffn_swiglu", gate / (1.0 + np.exp(-gate)) * up)
             x = layer("l_out", x + layer("ffn_out", self.product(block + "ffn_down.weight", h)))
         h = keep("result_norm", self.norm("output_norm.weight", x))
         head = "output.weight" if "output.weight" in self.weights else "token_embd.weight"
         keep("result_output", self.product(head, h))
         return {name: np.ascontiguousarray(a, dtype=np.float32) for name, a in out.items()}
+
+
+def opinion(path, tokens):
+    """The tensors of a pass over `tokens`, or None for a model that this file does not know."""
+    try:
+        return Model(path).trace(tokens)
+    except Unknown:
+        return None
 
 
 def main():
@@ -125,7 +170,7 @@ def main():
         tokens = [int(t) for t in a.tokens.split(",")]
     else:
         tokens = json.loads(measure.load(a.like)[1]["tokens"])
-    tensors = Llama(a.model, not a.unrounded).trace(tokens)
+    tensors = Model(a.model, not a.unrounded).trace(tokens)
     meta = {"engine": "numpy f64", "tokens": json.dumps(tokens), "order": json.dumps(list(tensors))}
     measure.save(tensors, a.out, meta)
     print(f"wrote {a.out}: {len(tensors)} tensors of {len(tokens)} tokens")

@@ -3,15 +3,15 @@ import json
 
 import numpy as np
 
-HEAD = ["model", "type", "logits", "limit", "median", "worst tensor", "op", "its NMSE", "worst product", "arg-max", ""]
-LEFT = {0, 1, 5, 6, 10}
+HEAD = ["model", "type", "logits", "limit", "median", "numpy", "worst tensor", "op", "its NMSE", "worst product", "arg-max", ""]
+LEFT = {0, 1, 6, 7, 11}
 
 
 def fields(cell):
     """One line of the table."""
     verdict = "PASS" if cell["passed"] else "FAIL: " + "; ".join(cell["why"])
     if "logits" not in cell:
-        return [cell["model"], cell["type"]] + ["-"] * 8 + [verdict]
+        return [cell["model"], cell["type"]] + ["-"] * 9 + [verdict]
     product = f"{cell['worst_product']['nmse']:.1e}" if "worst_product" in cell else "-"
     return [
         cell["model"],
@@ -19,6 +19,7 @@ def fields(cell):
         f"{cell['logits']:.1e}",
         f"{cell['limit']:g}",
         f"{cell['logits_median']:.1e}",
+        f"{cell['numpy']:.1e}" if "numpy" in cell else "-",
         cell["worst"]["name"],
         cell["worst"]["op"],
         f"{cell['worst']['nmse']:.1e}",

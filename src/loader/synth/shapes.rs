@@ -78,6 +78,7 @@ pub const SHAPES: &[Shape] = &[
     shape("tiny-qwen2", "qwen2", [2, 256, 768], [8, 2, 32], 512, (1e6, 1e-6), 2048, true),
     shape("tiny-phi3", "phi3", [2, 256, 768], [8, 8, 32], 512, (1e4, 1e-5), 2048, false),
     shape("nano-llama", "llama", [2, 64, 96], [4, 2, 16], 128, (1e4, 1e-5), 384, false),
+    shape("nano-qwen2", "qwen2", [2, 64, 96], [4, 2, 16], 128, (1e6, 1e-6), 384, true),
 ];
 
 impl Shape {
