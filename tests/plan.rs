@@ -43,7 +43,7 @@ fn plans_of_real_shapes_are_what_they_were() {
     for (shape, dtype) in [("llama-2-7b", DType::Q8_0), ("qwen2.5-0.5b", DType::F16)] {
         for phase in [Phase::Prefill, Phase::Decode] {
             let p = plan::plan(&graph(shape, dtype), &options(phase)).unwrap();
-            let text = plan::text::print(&p);
+            let text = plan::report::print(&p);
             // The line numbers of an architecture file are no property of the plan.
             let text = text.lines().map(without_line).collect::<Vec<_>>().join("\n");
             insta::assert_snapshot!(format!("{shape}-{dtype}-{phase}"), text);

@@ -1,11 +1,13 @@
 //! Limits of the machine, measured: how fast memory can be read.
 //!
 //! Generating a token reads every weight once, so the rate at which memory can be read bounds it. The figure is the
-//! best of several ways to read, because that is what a kernel could do at most: 1 to 8 streams per thread, over the
-//! whole block or window by window, each with and without software prefetch. The block is larger than any cache and has been written before, since pages that
-//! were never written all map to one page of zeros.
+//! best of several ways to read, because that is what a kernel could do at most: from ordinary and from huge pages, 1 to
+//! 8 streams per thread, over the whole block or window by window, each with and without software prefetch. The block
+//! is larger than any cache and has been written before, since pages that were never written all map to one page of
+//! zeros. Beside it: what a meeting of a team costs.
 
 use super::alloc::{Block, Use, memory_available};
+use super::team::Team;
 use crate::error::{Error, Problem, Result};
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
@@ -34,7 +36,7 @@ struct Way {
 }
 
 /// How fast memory can be read, and by which way.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ReadRate {
     /// Bytes per second, all threads together.
     pub bytes_per_second: f64,
@@ -46,6 +48,8 @@ pub struct ReadRate {
     pub window: usize,
     /// Bytes of prefetch distance of the best way; 0 for none.
     pub prefetch: usize,
+    /// Whether the best way read from a block that asked for huge pages.
+    pub huge_pages: bool,
     /// Bytes of the block that was read.
     pub block_bytes: u64,
 }
@@ -62,7 +66,20 @@ pub fn read_rate(threads: usize) -> Result<ReadRate> {
 }
 
 fn read_rate_of(threads: usize, bytes: u64) -> Result<ReadRate> {
-    let mut block = Block::zeroed(bytes, "the block of the read measurement", "-t", Use::Whole)?;
+    let mut best: Option<ReadRate> = None;
+    // One after the other: both at once might not fit.
+    for how in [Use::Whole, Use::Gradual] {
+        let rate = read_rate_from(threads, bytes, how)?;
+        if best.is_none_or(|b| rate.bytes_per_second > b.bytes_per_second) {
+            best = Some(rate);
+        }
+    }
+    best.ok_or_else(|| Error::usage(Problem::new("OutOfRange", "threads").found("0")))
+}
+
+/// The best way for a block with (`Whole`) or without huge pages.
+fn read_rate_from(threads: usize, bytes: u64, how: Use) -> Result<ReadRate> {
+    let mut block = Block::zeroed(bytes, "the block of the read measurement", "-t", how)?;
     let words: &mut [u64] = bytemuck::cast_slice_mut(block.bytes_mut());
     let share = (words.len() / threads / (8 * RUN)).max(1) * 8 * RUN;
     let used = (share * threads).min(words.len());
@@ -78,6 +95,7 @@ fn read_rate_of(threads: usize, bytes: u64) -> Result<ReadRate> {
         streams: 1,
         window: 0,
         prefetch: 0,
+        huge_pages: how == Use::Whole,
         block_bytes: 8 * used as u64,
     };
     for window in [0, WINDOW] {
@@ -93,6 +111,28 @@ fn read_rate_of(threads: usize, bytes: u64) -> Result<ReadRate> {
         }
     }
     Ok(best)
+}
+
+/// Seconds that one meeting of a team of `threads` costs: the median of several thousand, in the team that runs plans.
+///
+/// Errors: those of [`Team::new`].
+pub fn barrier_seconds(threads: usize) -> Result<f64> {
+    const MEETINGS: u32 = 1000;
+    let mut team = Team::new(threads)?;
+    let mut times = Vec::new();
+    for _ in 0..9 {
+        let start = Instant::now();
+        team.run(&|member| {
+            for _ in 0..MEETINGS {
+                if !member.meet() {
+                    return;
+                }
+            }
+        })?;
+        times.push(start.elapsed().as_secs_f64() / f64::from(MEETINGS));
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times[times.len() / 2])
 }
 
 /// Time from the first reader's start to the last reader's end, each reading its part once.
@@ -212,5 +252,12 @@ mod tests {
         let r = read_rate_of(2, 4 << 20).unwrap();
         assert!(r.bytes_per_second > 1e6 && r.threads == 2 && r.block_bytes == 4 << 20, "{r:?}");
         assert_eq!(read_rate(0).unwrap_err().code(), "OutOfRange");
+    }
+
+    #[test]
+    fn a_meeting_takes_time() {
+        let one = barrier_seconds(1).unwrap();
+        let two = barrier_seconds(2).unwrap();
+        assert!(one >= 0.0 && two > 0.0 && two < 1.0, "{one} {two}");
     }
 }

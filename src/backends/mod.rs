@@ -6,6 +6,7 @@
 
 pub mod alloc;
 pub mod bind;
+pub mod calibrate;
 pub mod check;
 pub mod cpu;
 pub mod isa;

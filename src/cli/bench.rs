@@ -9,7 +9,7 @@ use quipu::debug::machine::{peak_memory, processor};
 use quipu::engine::{Engine, Logits, Session, StepInput};
 use quipu::error::{Error, Problem, Result};
 use quipu::plan::Phase;
-use quipu::plan::text::human_bytes;
+use quipu::plan::report::human_bytes;
 use serde::Serialize;
 use std::fmt;
 use std::time::Instant;

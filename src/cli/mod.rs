@@ -9,6 +9,7 @@
 mod args;
 mod argv;
 mod bench;
+mod calibrate;
 mod completions;
 mod inspect;
 mod interrupt;
@@ -68,6 +69,8 @@ enum Cmd {
     Trace(trace::Args),
     /// Measure prompt and generation speed, beside what memory allows.
     Bench(bench::Args),
+    /// Measure what this machine can do at best, and keep it for forecasts.
+    Calibrate(calibrate::Args),
     /// Write a GGUF file of random weights in a known shape.
     Synth(synth::Args),
     /// Print a completion script for a shell.
@@ -113,6 +116,7 @@ fn run(command: Cmd, given: argv::Given<'_>) -> Result<(), Failure> {
         Cmd::Plan(a) => plan::run(&a, &mut out),
         Cmd::Trace(a) => trace::run(&a, given),
         Cmd::Bench(a) => bench::run(&a, &mut out),
+        Cmd::Calibrate(a) => calibrate::run(&a, &mut out),
         Cmd::Synth(a) => synth::run(&a),
         Cmd::Completions(a) => completions::run(&a, &mut out),
     }?;

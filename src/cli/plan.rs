@@ -4,31 +4,51 @@ use super::args::{ContextArgs, FuseArgs, ModelArgs, OverrideArgs, PlanArgs};
 use super::out::{Failure, Out, note, text_to, to_json};
 use clap::ValueEnum;
 use quipu::backends::Isa;
-use quipu::error::escape;
+use quipu::backends::calibrate::Machine;
+use quipu::backends::team::default_threads;
+use quipu::error::{Error, Problem, escape};
 use quipu::graph::Graph;
 use quipu::models::{self, Declared};
-use quipu::plan::{self, Backend, Phase, PlanOptions};
-use std::path::PathBuf;
+use quipu::plan::forecast::Limits;
+use quipu::plan::report::{self, PageOptions};
+use quipu::plan::{self, Backend, Phase, Plan, PlanOptions};
+use std::path::{Path, PathBuf};
 
 /// Print the graph or the plan of a model, from the header of its file alone.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The file may be cut after its header. The instruction set need not be one of this machine. Examples:
+The file may be cut after its header. The instruction set need not be one of this machine. Times need limits: see
+quipu calibrate. Examples:
   quipu plan -m model.gguf --phase decode
-  quipu plan -m model.gguf --stage graph --format dot | dot -Tsvg > graph.svg
-  quipu plan -m model.gguf --no-fuse=gate_up,qkv --isa avx2 --format json -o plan.json")]
+  quipu plan -m model.gguf --format html -o plan.html
+  quipu plan -m model.gguf --format dot --open-layer 3 | dot -Tsvg > plan.svg
+  quipu plan -m model.gguf --no-fuse=gate_up,qkv --isa avx2 --format json -o plan.json
+  quipu plan --diff plan.json other.json")]
 pub struct Args {
-    #[command(flatten)]
-    model: ModelArgs,
-    /// The plan for prompts or the one for single tokens
-    #[arg(long, value_name = "PHASE", default_value = "prefill")]
-    phase: PhaseArg,
+    /// GGUF file of the model
+    #[arg(short, long, value_name = "FILE", required_unless_present = "diff")]
+    model: Option<PathBuf>,
+    /// Compare two plans that were written with --format json
+    #[arg(long, num_args = 2, value_names = ["A", "B"])]
+    diff: Vec<PathBuf>,
+    /// The plan for prompts or the one for single tokens [default: prefill, both on a page]
+    #[arg(long, value_name = "PHASE")]
+    phase: Option<PhaseArg>,
     /// How far to go: the graph as declared, after fusion, or the plan
     #[arg(long, value_name = "STAGE", default_value = "plan")]
     stage: Stage,
-    /// Text for people, JSON for programs, or Graphviz (of the fused graph, if of a plan)
+    /// Text or a page for people, JSON for programs, or Graphviz
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     format: Format,
+    /// The layer that Graphviz shows command by command
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    open_layer: u32,
+    /// File of limits for times [default: what quipu calibrate kept for this machine]
+    #[arg(long, value_name = "FILE")]
+    limits: Option<PathBuf>,
+    /// Number of threads that times and scratch are for [-t] [default: all of this machine]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    threads: Option<u32>,
     /// File to write to instead of standard output
     #[arg(short, long, value_name = "OUT")]
     output: Option<PathBuf>,
@@ -68,54 +88,119 @@ enum Format {
     Json,
     /// For Graphviz
     Dot,
+    /// One page for a browser, with pictures
+    Html,
 }
 
-/// Prints the stage in the format.
+/// Prints the stage in the format, or the difference of two plans.
 pub fn run(args: &Args, out: &mut Out) -> Result<(), Failure> {
+    if let [a, b] = &args.diff[..] {
+        let difference = report::diff(&read(a)?, &read(b)?);
+        let text = match args.format {
+            Format::Json => to_json(&difference)? + "\n",
+            Format::Text => format!("{difference}\n"),
+            Format::Dot | Format::Html => {
+                let p = Problem::new("BadFormat", "--format").found("dot or html with --diff");
+                return Err(Error::usage(p.expected("text or json")).into());
+            }
+        };
+        text_to(args.output.as_deref(), &text, out)?;
+        return if difference.is_empty() { Ok(()) } else { Err(Failure::Reported(1)) };
+    }
+    let Some(path) = &args.model else {
+        return Err(
+            Error::usage(Problem::new("MissingArgument", "-m").expected("a model, or --diff A B")).into()
+        );
+    };
+    let text = of_model(args, path)?;
+    text_to(args.output.as_deref(), &text, out)
+}
+
+/// A plan from a file that this command wrote.
+fn read(path: &Path) -> Result<Plan, Failure> {
+    let bytes = std::fs::read(path).map_err(|e| {
+        Error::usage(Problem::new("Io", escape(&path.to_string_lossy())).found(e.to_string()))
+    })?;
+    Plan::from_json(&bytes, &path.to_string_lossy()).map_err(Failure::from)
+}
+
+fn of_model(args: &Args, path: &Path) -> Result<String, Failure> {
     let fuse = args.fuse.options()?;
-    let mut file = args.model.header()?;
+    let mut file = ModelArgs { model: path.to_owned() }.header()?;
     for (key, value) in args.overrides.parse()? {
         file.set_override(&key, value)?;
     }
+    let shown = escape(&path.to_string_lossy());
     if file.is_cut() {
-        let path = escape(&args.model.model.to_string_lossy());
         note(format_args!(
-            "note: {path} has no tensor data behind its header; the header is enough for a plan"
+            "note: {shown} has no tensor data behind its header; the header is enough for a plan"
         ));
     }
     let Declared { graph, hparams, extra, .. } = models::declare(&file, &[], args.plan.cache())?;
     if !extra.is_empty() {
         note(format_args!("note: {} tensors of the file are not used", extra.len()));
     }
-    let text = match (args.stage, args.format) {
-        (Stage::Graph, format) => graph_as(&graph, format)?,
-        (Stage::Fused, format) | (Stage::Plan, format @ Format::Dot) => {
-            graph_as(&plan::fuse::fuse(&graph, &fuse)?.0, format)?
-        }
-        (Stage::Plan, format) => {
-            let rows = match args.phase {
-                PhaseArg::Prefill => args.plan.ubatch_size,
-                PhaseArg::Decode => 1,
-            };
-            let plan = plan::plan(
-                &graph,
-                &PlanOptions {
-                    phase: match args.phase {
-                        PhaseArg::Prefill => Phase::Prefill,
-                        PhaseArg::Decode => Phase::Decode,
-                    },
-                    isa: args.plan.isa.unwrap_or_else(Isa::best),
-                    backend: Backend::Cpu,
-                    max_rows: rows,
-                    max_out_rows: 1,
-                    n_ctx: args.context.for_plan(hparams.n_ctx_train),
-                    fuse,
-                },
-            )?;
-            if format == Format::Json { to_json(&plan)? + "\n" } else { plan::text::print(&plan) }
-        }
+    match args.stage {
+        Stage::Graph => return graph_as(&graph, args.format),
+        Stage::Fused => return graph_as(&plan::fuse::fuse(&graph, &fuse)?.0, args.format),
+        Stage::Plan => {}
+    }
+    let isa = args.plan.isa.unwrap_or_else(Isa::best);
+    let plan_for = |phase: Phase| {
+        plan::plan(
+            &graph,
+            &PlanOptions {
+                phase,
+                isa,
+                backend: Backend::Cpu,
+                max_rows: if phase == Phase::Prefill { args.plan.ubatch_size } else { 1 },
+                max_out_rows: 1,
+                n_ctx: args.context.for_plan(hparams.n_ctx_train),
+                fuse: fuse.clone(),
+            },
+        )
     };
-    text_to(args.output.as_deref(), &text, out)
+    let phase = match args.phase {
+        Some(PhaseArg::Decode) => Phase::Decode,
+        _ => Phase::Prefill,
+    };
+    let threads = args.threads.unwrap_or(default_threads() as u32);
+    let limits = limits(args, isa, threads)?;
+    Ok(match args.format {
+        Format::Text => report::print_with(&plan_for(phase)?, limits.as_ref().map(|l| &l.0)),
+        Format::Json => to_json(&plan_for(phase)?)? + "\n",
+        Format::Dot => report::dot(&plan_for(phase)?, Some(args.open_layer)),
+        Format::Html => {
+            let phases = match args.phase {
+                Some(_) => vec![phase],
+                None => vec![Phase::Prefill, Phase::Decode],
+            };
+            let plans = phases.into_iter().map(plan_for).collect::<Result<Vec<_>, _>>()?;
+            let name = path.file_name().map_or(shown, |n| n.to_string_lossy().into_owned());
+            let subtitle = format!(
+                "{} with {} layers, {isa}, cache {}/{}, planned by quipu {}",
+                hparams.arch,
+                hparams.n_layer,
+                plans[0].kv.type_k,
+                plans[0].kv.type_v,
+                env!("CARGO_PKG_VERSION")
+            );
+            let title = match &hparams.name {
+                Some(model) => format!("{model} ({name})"),
+                None => name,
+            };
+            report::page(&plans.iter().collect::<Vec<_>>(), &PageOptions { title, subtitle, threads, limits })
+        }
+    })
+}
+
+/// Limits of this machine, or of the file given, for an instruction set and a number of threads.
+fn limits(args: &Args, isa: Isa, threads: u32) -> Result<Option<(Limits, String)>, Failure> {
+    let machine = match &args.limits {
+        Some(path) => Some(Machine::load(path)?),
+        None => Machine::kept(),
+    };
+    Ok(machine.and_then(|m| m.find(isa, threads).cloned().map(|l| (l, m.processor.clone()))))
 }
 
 fn graph_as(graph: &Graph, format: Format) -> Result<String, Failure> {
@@ -123,5 +208,10 @@ fn graph_as(graph: &Graph, format: Format) -> Result<String, Failure> {
         Format::Text => quipu::graph::text::print(graph),
         Format::Json => to_json(graph)? + "\n",
         Format::Dot => quipu::graph::view::dot(graph),
+        Format::Html => {
+            let p =
+                Problem::new("BadFormat", "--format").found("html of a graph").expected("text, json or dot");
+            return Err(Error::usage(p.hint("a page shows a plan: leave --stage out")).into());
+        }
     })
 }

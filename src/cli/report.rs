@@ -4,7 +4,7 @@ use quipu::debug::machine::peak_memory;
 use quipu::engine::{ContextLimit, Engine, StopReason, Timings};
 use quipu::error::escape;
 use quipu::ops::NUMERICS_VERSION;
-use quipu::plan::text::human_bytes;
+use quipu::plan::report::human_bytes;
 use serde::Serialize;
 use std::fmt;
 use std::path::Path;

@@ -28,6 +28,16 @@ pub struct Cost {
     pub data_bytes: u64,
 }
 
+impl std::iter::Sum for Cost {
+    fn sum<I: Iterator<Item = Cost>>(costs: I) -> Cost {
+        costs.fold(Cost::default(), |a, c| Cost {
+            ops: a.ops + c.ops,
+            weight_bytes: a.weight_bytes + c.weight_bytes,
+            data_bytes: a.data_bytes + c.data_bytes,
+        })
+    }
+}
+
 /// The numbers that symbolic dimensions stand for when a cost is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sizes {

@@ -8,7 +8,7 @@ use super::{
 use crate::backends::{self, Case, Isa, KvLayout};
 use crate::error::{Class, Error, Problem, Result};
 use crate::graph::{Dim, Graph, Id, OpId, Table, ValueId, ValueType, WeightId};
-use crate::ops::{Cost, NUMERICS_VERSION, Op, Sizes};
+use crate::ops::{NUMERICS_VERSION, Op, Sizes};
 use crate::quant::DType;
 
 /// Which kernel table a plan picks from.
@@ -63,7 +63,6 @@ struct Emitter<'a> {
     /// Buffer number and offset of each arena value; name number and logits offset otherwise.
     slots: Vec<(u32, u64)>,
     plan: Plan,
-    work: Cost,
     problems: Vec<Problem>,
 }
 
@@ -141,6 +140,7 @@ impl<'a> Emitter<'a> {
             kernels: Vec::new(),
             ops: Vec::new(),
             cmds: Table::default(),
+            costs: Vec::new(),
             operands: Vec::new(),
             names: g.values.rows().iter().map(|v| v.name.clone()).collect(),
             files: g.files.clone(),
@@ -151,7 +151,7 @@ impl<'a> Emitter<'a> {
             totals,
         };
         let places = &s.places;
-        Ok(Emitter { g, o, sizes, places, slots, plan, work: Cost::default(), problems: Vec::new() })
+        Ok(Emitter { g, o, sizes, places, slots, plan, problems: Vec::new() })
     }
 
     fn emit(&mut self, at: u32, id: OpId) {
@@ -175,10 +175,7 @@ impl<'a> Emitter<'a> {
                 return;
             }
         };
-        let c = node.op.cost(&args, &outs, &self.sizes);
-        self.work.ops += c.ops;
-        self.work.weight_bytes += c.weight_bytes;
-        self.work.data_bytes += c.data_bytes;
+        self.plan.costs.push(node.op.cost(&args, &outs, &self.sizes));
         let first = self.plan.operands.len() as u32;
         for v in node.args.iter().chain(&node.outs) {
             let operand = self.operand(*v);
@@ -244,7 +241,7 @@ impl<'a> Emitter<'a> {
         let barriers = mark_barriers(&mut self.plan);
         let t = &mut self.plan.totals;
         t.scratch_bytes = self.plan.cmds.rows().iter().map(|c| u64::from(c.scratch)).max().unwrap_or(0);
-        t.work = self.work;
+        t.work = self.plan.costs.iter().copied().sum();
         t.ops_before = ops_before as u32;
         t.ops_after = self.plan.cmds.len() as u32;
         t.barriers = barriers;

@@ -1,16 +1,19 @@
 //! How and when: a graph fused, ordered, laid out in one arena, with a kernel for every step; flat and serialisable.
 //!
 //! In the order of processing: [`fuse`] rewrites by named rules, [`schedule`] orders and finds live ranges,
-//! [`arena`] gives offsets, [`build`] picks kernels and emits the [`Plan`], [`text`] prints it.
+//! [`arena`] gives offsets, [`build`] picks kernels and emits the [`Plan`], [`forecast`] says how long it must take at
+//! least, [`report`] shows it: as text, as a picture, as a page, beside another plan.
 //!
 //! A plan depends on the file's header, the options and the instruction-set class, never on thread count, time or
 //! address: two runs give the same bytes. No command holds a position, a length or a pointer.
 
 pub mod arena;
 pub mod build;
+pub mod forecast;
 pub mod fuse;
+mod read;
+pub mod report;
 pub mod schedule;
-pub mod text;
 
 use crate::backends::{Isa, KvLayout};
 use crate::graph::{BufferId, CmdId, Table, ValueType, WeightId};
@@ -22,7 +25,7 @@ pub use fuse::FuseOptions;
 use serde::{Deserialize, Serialize};
 
 /// Version of the plan format; a plan of another version is refused.
-pub const PLAN_FORMAT: u32 = 1;
+pub const PLAN_FORMAT: u32 = 2;
 
 /// What a plan is for. The same graph gives both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -241,6 +244,8 @@ pub struct Plan {
     pub ops: Vec<Op>,
     /// The commands, in order.
     pub cmds: Table<CmdId, Cmd>,
+    /// Work of each command in a step of the most rows at full context.
+    pub costs: Vec<Cost>,
     /// Operands of all commands.
     pub operands: Vec<Operand>,
     /// Names of operands.

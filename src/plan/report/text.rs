@@ -1,16 +1,56 @@
-//! The plan as aligned text: what runs, where, and what it costs. (JSON, from serde, is the form that is read back.)
+//! The plan as aligned text: what runs, where, and what it costs.
 
-use super::{Cmd, Operand, Plan, Region, Rows};
+use super::{fusions, place, rule, source};
 use crate::graph::{CmdId, Id};
+use crate::plan::forecast::{Forecast, Limits};
+use crate::plan::{Cmd, Operand, Plan, Region, Rows};
 use std::fmt::Write;
 
 /// Prints a plan.
 pub fn print(p: &Plan) -> String {
+    print_with(p, None)
+}
+
+/// Prints a plan, with the least time of each command on a machine with these limits.
+pub fn print_with(p: &Plan, limits: Option<&Limits>) -> String {
+    let forecast = limits.map(|l| p.forecast(l, p.sizes()));
     let mut s = String::new();
     header(&mut s, p);
-    commands(&mut s, p);
+    commands(&mut s, p, forecast.as_ref());
     footer(&mut s, p);
+    if let (Some(f), Some(l)) = (&forecast, limits) {
+        let _ = writeln!(
+            s,
+            "forecast  {} at best, {:.1} rows/s: {} threads, {:.1} GB/s, {:.0} and {:.0} Gop/s of f32 and of bytes",
+            human_seconds(f.seconds),
+            f.rows_per_second(),
+            l.threads,
+            l.read_bytes_per_second / 1e9,
+            l.float_ops_per_second / 1e9,
+            l.byte_ops_per_second / 1e9
+        );
+    }
     s
+}
+
+/// A time for people: `1.5 ms`.
+pub fn human_seconds(t: f64) -> String {
+    match t {
+        t if t >= 1.0 => format!("{t:.2} s"),
+        t if t >= 1e-3 => format!("{:.2} ms", t * 1e3),
+        t => format!("{:.1} us", t * 1e6),
+    }
+}
+
+/// A count for people: `1.5 M`.
+fn human_count(n: u64) -> String {
+    let units = ["", "k", "M", "G", "T", "P"];
+    let (mut x, mut i) = (n as f64, 0);
+    while x >= 1000.0 && i < units.len() - 1 {
+        x /= 1000.0;
+        i += 1;
+    }
+    if i == 0 { format!("{n} ") } else { format!("{x:.1} {}", units[i]) }
 }
 
 /// A number of bytes for people: `1.5 MiB`.
@@ -45,7 +85,7 @@ fn header(s: &mut String, p: &Plan) {
 /// Columns stay aligned up to this width; a longer list pushes its own line only.
 const MOST_ALIGNED: usize = 56;
 
-fn commands(s: &mut String, p: &Plan) {
+fn commands(s: &mut String, p: &Plan, forecast: Option<&Forecast>) {
     let kernel_width = p.kernels.iter().map(String::len).max().unwrap_or(0);
     let list = |range: std::ops::Range<usize>, show: fn(&Plan, &Operand) -> String| {
         p.operands[range].iter().map(|o| show(p, o)).collect::<Vec<_>>().join(", ")
@@ -58,18 +98,31 @@ fn commands(s: &mut String, p: &Plan) {
         let mark = if c.flags & Cmd::BARRIER != 0 { '|' } else { ' ' };
         let _ = writeln!(
             s,
-            "{mark} {id:<5} {:kernel_width$}  {:out_width$} = {:arg_width$}  ; {}",
+            "{mark} {id:<5} {:kernel_width$}  {:out_width$} = {:arg_width$}  ; {}{}",
             p.kernels[usize::from(c.kernel)],
             outs[id.index()],
             args[id.index()],
+            work(p, id, forecast),
             remarks(p, id, c)
         );
     }
 }
 
+/// Operations, bytes of weights and of data, and the least time.
+fn work(p: &Plan, id: CmdId, forecast: Option<&Forecast>) -> String {
+    let cost = p.costs.get(id.index()).copied().unwrap_or_default();
+    let time = forecast.and_then(|f| f.commands.get(id.index()));
+    let time = time.map(|f| format!(" {:>9}", human_seconds(f.seconds))).unwrap_or_default();
+    format!(
+        "{:>8}op {:>10} + {:>10}{time}  ",
+        human_count(cost.ops),
+        human_bytes(cost.weight_bytes),
+        human_bytes(cost.data_bytes)
+    )
+}
+
 fn remarks(p: &Plan, id: CmdId, c: &Cmd) -> String {
-    let file = p.files.get(usize::from(c.file)).map_or("?", |f| f.rsplit('/').next().unwrap_or(f));
-    let mut r = format!("{file}:{}", c.line);
+    let mut r = source(p, c);
     let last = p.operands[c.outs()]
         .iter()
         .filter(|o| o.region == Region::Arena)
@@ -77,23 +130,13 @@ fn remarks(p: &Plan, id: CmdId, c: &Cmd) -> String {
     if let Some(last) = last.max() {
         let _ = write!(r, " live {id}..c{last}");
     }
-    if c.rule > 0 {
-        let _ = write!(r, " by {}", p.rules[usize::from(c.rule) - 1]);
+    if let Some(rule) = rule(p, c) {
+        let _ = write!(r, " by {rule}");
     }
     if c.scratch > 0 {
         let _ = write!(r, " scratch {}", human_bytes(u64::from(c.scratch)));
     }
     r
-}
-
-fn place(o: &Operand) -> String {
-    match o.region {
-        Region::Weights => format!("w{}", o.index),
-        Region::Kv => format!("kv{}", o.index),
-        Region::Arena => format!("b{}", o.index),
-        Region::Scratch => "scratch".into(),
-        Region::Step => "step".into(),
-    }
 }
 
 /// An operand: where it is and its name; its type stands where it is made.
@@ -146,19 +189,10 @@ fn footer(s: &mut String, p: &Plan) {
         "ops       {} before fusion, {} commands, {} barriers",
         t.ops_before, t.ops_after, t.barriers
     );
-    let mut rules: Vec<&str> = Vec::new();
-    for n in &p.report {
-        if !rules.contains(&n.rule.as_str()) {
-            rules.push(&n.rule);
-        }
-    }
-    for rule in rules {
-        let here = || p.report.iter().filter(|n| n.rule == rule);
-        let fired = here().filter(|n| n.declined.is_none()).count();
-        let mut line = format!("fused     {rule}: {fired} times");
-        if let Some(d) = here().find_map(|n| n.declined.as_ref().map(|why| (n, why))) {
-            let declined = here().count() - fired;
-            let _ = write!(line, ", declined {declined} (first at {}: {})", d.0.at, d.1);
+    for f in fusions(p) {
+        let mut line = format!("fused     {}: {} times", f.rule, f.fired);
+        if f.declined > 0 {
+            let _ = write!(line, ", declined {} (first at {})", f.declined, f.why);
         }
         let _ = writeln!(s, "{line}");
     }

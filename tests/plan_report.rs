@@ -1,0 +1,151 @@
+//! What people see of a plan: text, picture, page and difference; and plans read back from files.
+#![allow(clippy::unwrap_used)]
+
+use quipu::backends::Isa;
+use quipu::graph::builder::CacheTypes;
+use quipu::loader::synth::synth_header;
+use quipu::loader::{Bytes, Gguf, ParseOptions};
+use quipu::models;
+use quipu::plan::forecast::Limits;
+use quipu::plan::report::{self, PageOptions};
+use quipu::plan::{self, Backend, FuseOptions, Phase, Plan, PlanOptions};
+use quipu::quant::DType;
+
+const LIMITS: Limits = Limits {
+    isa: Isa::Avx512,
+    threads: 2,
+    read_bytes_per_second: 30e9,
+    float_ops_per_second: 300e9,
+    byte_ops_per_second: 1e12,
+    barrier_seconds: 1e-6,
+};
+
+fn make(shape: &str, dtype: DType, phase: Phase, fuse: FuseOptions, isa: Isa) -> Plan {
+    let header = synth_header(shape, dtype).unwrap();
+    let options = ParseOptions { header_only: true, ..ParseOptions::default() };
+    let file = Gguf::parse(Bytes::from(header), &options).unwrap();
+    let graph = models::declare(&file, &[], CacheTypes::default()).unwrap().graph;
+    let max_rows = if phase == Phase::Prefill { 64 } else { 1 };
+    let options =
+        PlanOptions { phase, isa, backend: Backend::Null, max_rows, max_out_rows: 1, n_ctx: 256, fuse };
+    plan::plan(&graph, &options).unwrap()
+}
+
+fn tiny() -> Plan {
+    make("tiny-llama", DType::Q8_0, Phase::Decode, FuseOptions::default(), Isa::Avx512)
+}
+
+/// Line numbers of architecture files are no property of a plan.
+fn without_lines(text: &str) -> String {
+    let cut = |line: &str| match line.split_once(".rs:") {
+        Some((a, b)) => format!("{a}.rs{}", b.trim_start_matches(|c: char| c.is_ascii_digit())),
+        None => line.to_string(),
+    };
+    text.lines().map(cut).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn text_with_times_the_picture_and_a_difference_are_what_they_were() {
+    let p = tiny();
+    insta::assert_snapshot!("text", without_lines(&report::print_with(&p, Some(&LIMITS))));
+    insta::assert_snapshot!("dot", report::dot(&p, Some(1)));
+    let other =
+        make("tiny-llama", DType::F16, Phase::Decode, FuseOptions::without(&["gate_up"]).unwrap(), Isa::Avx2);
+    insta::assert_snapshot!("diff", without_lines(&report::diff(&p, &other).to_string()));
+}
+
+#[test]
+fn a_plan_does_not_differ_from_itself_read_back() {
+    let p = tiny();
+    let json = serde_json::to_string(&p).unwrap();
+    let read = Plan::from_json(json.as_bytes(), "p").unwrap();
+    let d = report::diff(&p, &read);
+    assert!(d.is_empty() && d.same == p.cmds.len(), "{d}");
+}
+
+#[test]
+fn fusion_switched_off_shows_as_commands_added_and_removed() {
+    let p = tiny();
+    let unfused = make("tiny-llama", DType::Q8_0, Phase::Decode, FuseOptions::none(), Isa::Avx512);
+    let d = report::diff(&p, &unfused);
+    assert!(d.weights.is_empty(), "{:?}", d.weights);
+    assert!(d.commands.iter().any(|(mark, l)| *mark == '-' && l.contains("linear_swiglu")), "{d}");
+    assert!(d.commands.iter().any(|(mark, l)| *mark == '+' && l.contains("null.swiglu")), "{d}");
+    let back = report::diff(&unfused, &p);
+    let count = |d: &report::Difference, mark| d.commands.iter().filter(|c| c.0 == mark).count();
+    assert_eq!((count(&d, '+'), count(&d, '-')), (count(&back, '-'), count(&back, '+')));
+}
+
+/// The JSON in the page's data element.
+fn data(page: &str) -> serde_json::Value {
+    let (_, rest) = page.split_once("<script type=\"application/json\" id=\"data\">").unwrap();
+    serde_json::from_str(rest.split_once("</script>").unwrap().0).unwrap()
+}
+
+#[test]
+fn a_page_holds_every_command_buffer_and_time_and_needs_no_network() {
+    let (prefill, decode) =
+        (make("tiny-llama", DType::Q8_0, Phase::Prefill, FuseOptions::default(), Isa::Avx512), tiny());
+    let options = PageOptions {
+        title: "tiny".into(),
+        threads: 2,
+        limits: Some((LIMITS, "a processor".into())),
+        ..PageOptions::default()
+    };
+    let page = report::page(&[&prefill, &decode], &options);
+    assert!(!page.contains("%TITLE%") && !page.contains("%DATA%") && !page.contains("%JS%"));
+    let outside = page.replace("http://www.w3.org/2000/svg", "");
+    assert!(
+        !outside.contains("http") && !outside.contains("src=") && !outside.contains("@import"),
+        "loads something"
+    );
+    let d = data(&page);
+    for (view, p) in d["plans"].as_array().unwrap().iter().zip([&prefill, &decode]) {
+        assert_eq!(view["cmds"].as_array().unwrap().len(), p.cmds.len());
+        assert_eq!(view["buffers"].as_array().unwrap().len(), p.buffers.len());
+        let seconds: f64 = view["cmds"].as_array().unwrap().iter().map(|c| c["s"].as_f64().unwrap()).sum();
+        let forecast = p.forecast(&LIMITS, p.sizes());
+        assert!((seconds / forecast.seconds - 1.0).abs() < 1e-9);
+    }
+}
+
+#[test]
+fn names_from_files_cannot_leave_their_place_in_a_page() {
+    let mut p = tiny();
+    let evil = "</script><script>alert(1)</script><!--<script>%JS%";
+    for name in &mut p.names {
+        name.push_str(evil);
+    }
+    let options = PageOptions { title: evil.into(), ..PageOptions::default() };
+    let page = report::page(&[&p], &options);
+    assert_eq!(page.matches("</script>").count(), 2, "the data and the script of the page end once each");
+    assert_eq!(page.matches("<script>alert").count(), 0);
+    assert!(data(&page)["title"].as_str() == Some(evil));
+}
+
+#[test]
+fn plans_that_name_rows_outside_their_tables_are_refused() {
+    let good = serde_json::to_value(tiny()).unwrap();
+    let last = |v: &serde_json::Value| v.as_array().unwrap().len();
+    let damages: [(&str, serde_json::Value); 7] = [
+        ("/format", 1.into()),
+        ("/cmds/0/kernel", 60000.into()),
+        ("/cmds/0/first", u32::MAX.into()),
+        ("/cmds/3/rule", 999.into()),
+        ("/operands/0/name", 1_000_000.into()),
+        ("/operands/1/index", 1_000_000.into()),
+        ("/buffers/0/last", last(&good["cmds"]).into()),
+    ];
+    for (at, value) in damages {
+        let mut bad = good.clone();
+        *bad.pointer_mut(at).unwrap() = value;
+        let e = Plan::from_json(bad.to_string().as_bytes(), "p").unwrap_err();
+        assert_eq!((e.code(), e.class().exit_code()), ("BadPlan", 4), "{at}: {e}");
+    }
+    let mut short = good.clone();
+    short["costs"].as_array_mut().unwrap().pop();
+    assert!(Plan::from_json(short.to_string().as_bytes(), "p").is_err());
+    for text in ["", "null", "{\"format\":2}", "[[[[[[", "\u{1b}[2J"] {
+        assert_eq!(Plan::from_json(text.as_bytes(), "p\n").unwrap_err().code(), "BadPlan");
+    }
+}
