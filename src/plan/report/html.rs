@@ -98,9 +98,8 @@ pub fn page(plans: &[&Plan], options: &PageOptions) -> String {
         limits: options.limits.as_ref().map(|l| &l.0),
         plans: plans.iter().map(|p| view(p, options)).collect(),
     };
-    // In a script element only "</" could end it; in JSON a slash may be escaped.
-    let json =
-        serde_json::to_string(&data).unwrap_or_default().replace("</", "<\\/").replace("<!--", "<\\u0021--");
+    // Without "<" nothing in the data can end its script element; in JSON it may be written by number.
+    let json = serde_json::to_string(&data).unwrap_or_default().replace('<', "\\u003c");
     let parts: [(&str, &str); 4] = [
         ("%TITLE%", &text(&options.title)),
         ("%CSS%", include_str!("page/page.css")),
