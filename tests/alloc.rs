@@ -84,7 +84,8 @@ fn a_token_allocates_nothing() {
     drop(std::hint::black_box(vec![1u8]));
     assert!(CALLS.load(Ordering::SeqCst) > before, "the allocator does not count");
 
-    let models = [DType::F32, DType::F16, DType::Q8_0].map(|dtype| (dtype, file(&nano(), dtype)));
+    let models =
+        [DType::F32, DType::F16, DType::Q8_0, DType::Q4_1].map(|dtype| (dtype, file(&nano(), dtype)));
     // Writing them used rayon's threads, which may still be on their way to sleep.
     std::thread::sleep(std::time::Duration::from_millis(200));
     for (dtype, model) in models {

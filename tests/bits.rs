@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::engines::{all_bits, bits, engine, file, nano, odd, one_thread, tokens};
+use common::engines::{all_bits, bits, engine, file, mixed, nano, odd, one_thread, tokens};
 use quipu::backends::Isa;
 use quipu::engine::{Engine, EngineOptions, Logits, StepInput};
 use quipu::loader::synth::Shape;
@@ -46,12 +46,15 @@ fn check(what: &str, e: &mut Engine, expected: &Rows) {
 
 /// Every way to run one text.
 fn every_way(name: &str, shape: &Shape, dtype: DType, base: &EngineOptions) {
-    let model = file(shape, dtype);
-    let rows = expected(&model, base);
+    every_way_of(name, &file(shape, dtype), base);
+}
+
+fn every_way_of(name: &str, model: &Bytes, base: &EngineOptions) {
+    let rows = expected(model, base);
     let with = |f: &dyn Fn(&mut EngineOptions)| {
         let mut o = base.clone();
         f(&mut o);
-        engine(&model, o)
+        engine(model, o)
     };
     for threads in [2, 3] {
         check(&format!("{name} {threads} threads"), &mut with(&|o| o.threads = Some(threads)), &rows);
@@ -94,6 +97,31 @@ fn q8_0() {
 }
 
 #[test]
+fn mixed_types_that_meet_q8_0() {
+    let types = [DType::Q4_0, DType::Q8_0, DType::IQ4_NL, DType::Q5_0];
+    every_way_of("mixed", &mixed(&nano(), &types), &options());
+}
+
+#[test]
+fn mixed_types_that_meet_other_activations() {
+    let types = [DType::Q5_1, DType::Q4_0, DType::Q4_1, DType::IQ4_NL, DType::F16];
+    every_way_of("mixed", &mixed(&nano(), &types), &options());
+}
+
+#[test]
+fn a_minimum_everywhere() {
+    for dtype in [DType::Q4_1, DType::Q5_1] {
+        let model = file(&nano(), dtype);
+        let rows = expected(&model, &options());
+        for isa in Isa::ALL.into_iter().filter(|i| i.available()) {
+            let with = |n_ubatch| EngineOptions { isa: Some(isa), n_ubatch, ..options() };
+            check(&format!("{dtype} {isa}"), &mut engine(&model, with(512)), &rows);
+            check(&format!("{dtype} {isa} in parts"), &mut engine(&model, with(5)), &rows);
+        }
+    }
+}
+
+#[test]
 fn sizes_that_nothing_divides() {
     every_way("odd F16", &odd(), DType::F16, &options());
     let base = EngineOptions { type_k: DType::F32, ..options() };
@@ -102,7 +130,7 @@ fn sizes_that_nothing_divides() {
 
 #[test]
 fn each_fusion_rule_alone_left_out() {
-    for dtype in [DType::F16, DType::Q8_0] {
+    for dtype in [DType::F16, DType::Q8_0, DType::Q4_1] {
         let model = file(&nano(), dtype);
         let rows = expected(&model, &options());
         for rule in fuse::RULES {

@@ -2,13 +2,16 @@
 #![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;
+#[allow(dead_code)]
+#[path = "common/engines.rs"]
+mod engines;
 #[path = "common/random_graph.rs"]
 mod random_graph;
 
 use quipu::backends::Isa;
 use quipu::graph::builder::CacheTypes;
 use quipu::graph::{Graph, GraphBuilder};
-use quipu::loader::synth::synth_header;
+use quipu::loader::synth::{Shape, synth_header};
 use quipu::loader::{Bytes, Gguf, ParseOptions};
 use quipu::models;
 use quipu::ops::{Op, OpKind};
@@ -49,6 +52,17 @@ fn plans_of_real_shapes_are_what_they_were() {
             insta::assert_snapshot!(format!("{shape}-{dtype}-{phase}"), text);
         }
     }
+}
+
+/// Products of one command may mix types that share activations, and only those.
+#[test]
+fn a_plan_of_mixed_types_is_what_it_was() {
+    let shape = Shape { n_layer: 2, ..engines::nano() };
+    let types = [DType::Q8_0, DType::Q4_0, DType::IQ4_NL, DType::Q5_0, DType::Q4_1];
+    let gguf = Gguf::parse(engines::mixed(&shape, &types), &ParseOptions::default()).unwrap();
+    let graph = models::declare(&gguf, &[], CacheTypes::default()).unwrap().graph;
+    let text = plan::text::print(&plan::plan(&graph, &options(Phase::Decode)).unwrap());
+    insta::assert_snapshot!("mixed-decode", text.lines().map(without_line).collect::<Vec<_>>().join("\n"));
 }
 
 fn without_line(line: &str) -> String {

@@ -21,7 +21,6 @@ mod q8_0;
 mod q8_1;
 mod q8_k;
 mod search;
-mod search_k;
 
 pub use bits::{scales_and_mins, signed_scales};
 pub use blocks::{Block32, BlockK};
@@ -201,8 +200,6 @@ impl TryFrom<String> for DType {
 
 #[cfg(test)]
 mod facts;
-#[cfg(test)]
-mod quality;
 
 #[cfg(test)]
 mod tests {

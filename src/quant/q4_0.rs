@@ -3,8 +3,7 @@
 //! Source: `block_q4_0` in `ggml-common.h`.
 
 use super::blocks::{Block32, codec32};
-use super::search::{self, Uniform};
-use super::{Codec, bits};
+use super::{Codec, bits, search};
 use half::f16;
 
 /// One block: `x = (code - 8) * d`.
@@ -34,7 +33,7 @@ impl Block32 for BlockQ4_0 {
     }
 
     fn encode(x: &[f32; 32]) -> BlockQ4_0 {
-        let (d, codes) = search::block(x, Uniform(8.0));
+        let (d, codes) = search::symmetric(x, 8);
         BlockQ4_0 { d, qs: bits::pack_nibbles(&codes) }
     }
 }

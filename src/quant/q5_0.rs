@@ -3,8 +3,7 @@
 //! Source: `block_q5_0` in `ggml-common.h`.
 
 use super::blocks::{Block32, codec32};
-use super::search::{self, Uniform};
-use super::{Codec, bits};
+use super::{Codec, bits, search};
 use half::f16;
 
 /// One block: `x = (code - 16) * d`.
@@ -36,7 +35,7 @@ impl Block32 for BlockQ5_0 {
     }
 
     fn encode(x: &[f32; 32]) -> BlockQ5_0 {
-        let (d, codes) = search::block(x, Uniform(16.0));
+        let (d, codes) = search::symmetric(x, 16);
         BlockQ5_0 { d, qh: bits::pack_fifth(&codes), qs: bits::pack_nibbles(&codes) }
     }
 }

@@ -2,6 +2,7 @@
 
 use quipu::engine::{Engine, EngineOptions, Logits, Session, StepInput};
 use quipu::loader::synth::{Shape, synth_shape};
+use quipu::loader::write::GgufWriter;
 use quipu::loader::{Bytes, Gguf, ParseOptions};
 use quipu::quant::DType;
 
@@ -20,6 +21,35 @@ pub fn file(shape: &Shape, dtype: DType) -> Bytes {
     let mut out = Vec::new();
     synth_shape(shape, dtype, 7, &mut out).unwrap();
     Bytes::from(out)
+}
+
+/// The file of a shape whose matrices take these types in turn; rows that are no whole number of blocks stay F16.
+pub fn mixed(shape: &Shape, types: &[DType]) -> Bytes {
+    let source = Gguf::parse(file(shape, DType::F32), &ParseOptions::default()).unwrap();
+    let mut writer = GgufWriter::new();
+    for (key, value) in source.entries() {
+        writer.kv(key, value);
+    }
+    let mut turn = types.iter().cycle();
+    let mut parts = Vec::new();
+    for t in source.tensors() {
+        let cols = t.dims[0] as usize;
+        let dtype = match t.dims.len() {
+            1 => DType::F32,
+            _ => Some(*turn.next().unwrap()).filter(|d| d.row_bytes(cols).is_some()).unwrap_or(DType::F16),
+        };
+        writer.tensor(&t.name, dtype, &t.dims).unwrap();
+        let x: Vec<f32> =
+            source.data(t).unwrap().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        let mut bytes = vec![0; x.len() / cols * dtype.row_bytes(cols).unwrap()];
+        (dtype.codec().unwrap().encode)(&x, &mut bytes);
+        parts.push(bytes);
+    }
+    let mut data = writer.begin(Vec::new()).unwrap();
+    for p in parts {
+        data.write(&p).unwrap();
+    }
+    Bytes::from(data.finish().unwrap())
 }
 
 /// An engine of a file.

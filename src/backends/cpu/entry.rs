@@ -29,7 +29,7 @@ macro_rules! rows {
         const _: unsafe fn($crate::backends::cpu::simd::Scalar, &$crate::backends::KernelCtx<'_>) = $simd;
 
         /// The rows of this op.
-        pub(super) const KERNELS: &[$crate::backends::Kernel] = &[
+        pub(in crate::backends::cpu) const KERNELS: &[$crate::backends::Kernel] = &[
             #[cfg(target_arch = "x86_64")]
             $crate::backends::Kernel {
                 name: concat!("cpu.", $name, ".avx512"),
@@ -60,3 +60,31 @@ macro_rules! rows {
     };
 }
 pub(super) use rows;
+
+/// Defines the rows of an op that makes blocks of activations, in a module per block type. The functions of [`rows!`]
+/// take the block type as their (last) parameter.
+macro_rules! block_rows {
+    (
+        $kind:ident = $name_0:literal, $name_1:literal, $name_k:literal,
+        supports: $supports:ident, scratch: $scratch:ident, scalar: $scalar:ident, simd: $simd:ident
+    ) => {
+        $crate::backends::cpu::entry::block_rows! {
+            @each $kind, $supports, $scratch, $scalar, $simd,
+            [q8_0 BlockQ8_0 $name_0, q8_1 BlockQ8_1 $name_1, q8_k BlockQ8_K $name_k]
+        }
+    };
+    (
+        @each $kind:ident, $supports:ident, $scratch:ident, $scalar:ident, $simd:ident,
+        [$($module:ident $block:ident $name:literal),*]
+    ) => {$(
+        pub(super) mod $module {
+            use super::{$supports, $scratch, $scalar, $simd};
+            use $crate::quant::$block;
+            $crate::backends::cpu::entry::rows! {
+                $kind = $name, supports: $supports::<$block>, scratch: $scratch,
+                scalar: $scalar::<$block>, simd: $simd::<_, $block>
+            }
+        }
+    )*};
+}
+pub(super) use block_rows;

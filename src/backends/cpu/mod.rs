@@ -1,5 +1,6 @@
 //! CPU kernels: scalar, AVX2 and AVX-512, the same bits. One file per op, one row per kernel.
 
+mod act_blocks;
 mod add;
 mod add_rms_norm;
 mod add_rms_norm_quantize;
@@ -34,7 +35,9 @@ use super::Kernel;
 const TABLES: &[&[Kernel]] = &[
     add::KERNELS,
     add_rms_norm::KERNELS,
-    add_rms_norm_quantize::KERNELS,
+    add_rms_norm_quantize::q8_0::KERNELS,
+    add_rms_norm_quantize::q8_1::KERNELS,
+    add_rms_norm_quantize::q8_k::KERNELS,
     attention::KERNELS,
     embed::KERNELS,
     kv_append::KERNELS,
@@ -43,9 +46,13 @@ const TABLES: &[&[Kernel]] = &[
     linear_qkv::KERNELS,
     linear_qkv_rope_kv::KERNELS,
     linear_swiglu::KERNELS,
-    quantize::KERNELS,
+    quantize::q8_0::KERNELS,
+    quantize::q8_1::KERNELS,
+    quantize::q8_k::KERNELS,
     rms_norm::KERNELS,
-    rms_norm_quantize::KERNELS,
+    rms_norm_quantize::q8_0::KERNELS,
+    rms_norm_quantize::q8_1::KERNELS,
+    rms_norm_quantize::q8_k::KERNELS,
     rope::KERNELS,
     rope_kv::KERNELS,
     rope_table::KERNELS,

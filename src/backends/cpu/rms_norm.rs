@@ -1,12 +1,11 @@
 //! rms_norm: every thread takes some rows; also the passes over a row that the fused norms are made of.
 
+use super::act_blocks::{ActBlock, block};
 use super::entry::rows;
-use super::quantize::q8_0;
 use super::simd::{LANES, Simd};
 use crate::backends::{KernelCtx, no_scratch, supports_all};
 use crate::ops::Op;
 use crate::ops::rms_norm::{reference, scale_of};
-use crate::quant::BlockQ8_0;
 
 /// The factor of a row.
 #[inline(always)]
@@ -35,16 +34,15 @@ pub(super) fn apply<S: Simd>(s: S, x: &[f32], w: &[f32], scale: f32, out: &mut [
     }
 }
 
-/// `(x * scale) * w` as the bytes of Q8_0 blocks: the bits of `quantize_row_q8_0`, the row kept in registers.
+/// `(x * scale) * w` as the bytes of blocks: the bits of their codec, the row kept in registers.
 #[inline(always)]
-pub(super) fn apply_q8_0<S: Simd>(s: S, x: &[f32], w: &[f32], scale: f32, out: &mut [u8]) {
+pub(super) fn apply_blocks<S: Simd, B: ActBlock>(s: S, x: &[f32], w: &[f32], scale: f32, out: &mut [u8]) {
     let scale = s.splat(scale);
-    let blocks = out.as_chunks_mut::<{ size_of::<BlockQ8_0>() }>().0;
-    for ((x, w), o) in x.as_chunks::<32>().0.iter().zip(w.as_chunks::<32>().0).zip(blocks) {
+    let (x, w) = (x.chunks_exact(B::ELEMENTS), w.chunks_exact(B::ELEMENTS));
+    for ((x, w), o) in x.zip(w).zip(out.chunks_exact_mut(size_of::<B>())) {
         let (x, w) = (x.as_chunks::<LANES>().0, w.as_chunks::<LANES>().0);
-        let a = s.mul(s.mul(s.load(&x[0]), scale), s.load(&w[0]));
-        let b = s.mul(s.mul(s.load(&x[1]), scale), s.load(&w[1]));
-        o.copy_from_slice(bytemuck::bytes_of(&q8_0(s, a, b)));
+        let block = block!(s, B, i => s.mul(s.mul(s.load(&x[i]), scale), s.load(&w[i])));
+        o.copy_from_slice(bytemuck::bytes_of(&block));
     }
 }
 

@@ -1,18 +1,18 @@
 //! rms_norm_quantize: every thread takes some rows; the normed row lives in registers.
 
-use super::entry::rows;
-use super::rms_norm::{apply_q8_0, scale};
+use super::act_blocks::ActBlock;
+use super::entry::block_rows;
+use super::rms_norm::{apply_blocks, scale};
 use super::simd::Simd;
 use crate::backends::{Case, KernelCtx};
 use crate::ops::Op;
 use crate::ops::rms_norm_quantize::reference;
-use crate::quant::DType;
 
-/// Blocks of Q8_0.
-pub(super) fn supports(case: &Case<'_>) -> Result<(), &'static str> {
+/// Blocks of this type.
+pub(super) fn supports<B: ActBlock>(case: &Case<'_>) -> Result<(), &'static str> {
     match case.op {
-        Op::RmsNormQuantize(a) | Op::AddRmsNormQuantize(a) if a.to == DType::Q8_0 => Ok(()),
-        _ => Err("only Q8_0 blocks are made behind a norm"),
+        Op::RmsNormQuantize(a) | Op::AddRmsNormQuantize(a) if a.to == B::TYPE => Ok(()),
+        _ => Err("makes blocks of another type"),
     }
 }
 
@@ -37,7 +37,7 @@ pub(super) unsafe fn normed_row<'a>(ctx: &KernelCtx<'_>) -> &'a mut [f32] {
 
 /// # Safety
 /// As `KernelFn`.
-unsafe fn scalar(ctx: &KernelCtx<'_>) {
+unsafe fn scalar<B: ActBlock>(ctx: &KernelCtx<'_>) {
     let Op::RmsNormQuantize(at) = ctx.op else { return };
     let (x, out) = (&ctx.args[0], &ctx.outs[0]);
     // SAFETY: the table pairs this function with `scratch`.
@@ -54,16 +54,17 @@ unsafe fn scalar(ctx: &KernelCtx<'_>) {
 /// # Safety
 /// As `KernelFn`.
 #[inline(always)]
-unsafe fn simd<S: Simd>(s: S, ctx: &KernelCtx<'_>) {
+unsafe fn simd<S: Simd, B: ActBlock>(s: S, ctx: &KernelCtx<'_>) {
     let Op::RmsNormQuantize(at) = ctx.op else { return };
     let (x, out) = (&ctx.args[0], &ctx.outs[0]);
     for r in ctx.share(x.rows as usize, 1) {
         // SAFETY: operands are F32; this thread owns its rows of the result.
         let (x, w, o) = unsafe { (x.row_f32(r), ctx.args[1].f32s(), out.row_bytes_mut(r, 0..out.row_bytes)) };
-        apply_q8_0(s, x, w, scale(s, x, at.eps), o);
+        apply_blocks::<S, B>(s, x, w, scale(s, x, at.eps), o);
     }
 }
 
-rows! {
-    RmsNormQuantize = "rms_norm_quantize.q8_0", supports: supports, scratch: scratch, scalar: scalar, simd: simd
+block_rows! {
+    RmsNormQuantize = "rms_norm_quantize.q8_0", "rms_norm_quantize.q8_1", "rms_norm_quantize.q8_k",
+    supports: supports, scratch: scratch, scalar: scalar, simd: simd
 }

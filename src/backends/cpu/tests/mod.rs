@@ -182,10 +182,17 @@ impl Bench {
         (outs, caches)
     }
 
-    /// The op's kernels that this machine can run.
+    /// The kernels that take this op and its operands and that this machine can run.
     pub fn kernels(&self) -> Vec<&'static Kernel> {
-        let all: Vec<_> = cpu::kernels().filter(|k| k.op == self.op.kind() && k.isa.available()).collect();
-        assert!(!all.is_empty(), "no kernel for {}", self.op.kind());
+        let types: Vec<ValueType> = self.args.iter().map(|a| a.0.clone()).collect();
+        let outs = self.op.infer(&types).unwrap();
+        let case = Case { op: &self.op, args: &types, outs: &outs, max_rows: 1 };
+        let mine = |k: &&Kernel| k.op == self.op.kind() && k.isa.available() && (k.supports)(&case).is_ok();
+        let all: Vec<_> = cpu::kernels().filter(mine).collect();
+        let isas = crate::backends::Isa::ALL.into_iter().filter(|i| i.available());
+        for isa in isas {
+            assert!(all.iter().any(|k| k.isa == isa), "no {isa} kernel for {}", self.op.kind());
+        }
         all
     }
 

@@ -5,7 +5,6 @@ use crate::ops::{
     add, add_rms_norm, embed, kv_append, rms_norm, rms_norm_quantize, rope, rope_kv, rope_table, select_rows,
     swiglu,
 };
-use crate::quant::quantize_row_q8_0;
 
 const COLS: [usize; 9] = [1, 7, 15, 16, 17, 31, 64, 100, 259];
 
@@ -114,51 +113,56 @@ fn rms_norm_and_its_sum() {
 }
 
 /// The parts one after the other, by the references of the parts.
-fn norm_blocks(x: &[f32], w: &[f32], eps: f32) -> Vec<u8> {
+fn norm_blocks(to: DType, x: &[f32], w: &[f32], eps: f32) -> Vec<u8> {
     let mut want = Vec::new();
     for row in x.chunks(w.len()) {
         let mut normed = vec![0f32; w.len()];
         rms_norm::reference(row, w, eps, &mut normed);
-        let mut blocks = vec![bytemuck::Zeroable::zeroed(); w.len() / 32];
-        quantize_row_q8_0(&normed, &mut blocks);
-        want.extend_from_slice(bytemuck::cast_slice(&blocks));
+        let mut blocks = vec![0; to.row_bytes(w.len()).unwrap()];
+        (to.codec().unwrap().encode)(&normed, &mut blocks);
+        want.extend(blocks);
     }
     want
 }
 
 #[test]
 fn norms_into_blocks() {
-    for cols in [32, 64, 96, 352] {
-        for rows in [1, 4] {
-            let (mut a, b, mut args) = two(cols, rows, 31);
-            a[..32].fill(0.0);
-            args[0].1 = Buf::from_f32(&a);
-            let w = numbers(cols, 18);
-            let attrs = rms_norm_quantize::Attrs { eps: 1e-6, to: DType::Q8_0 };
-            let one = vec![args[0].clone(), (vector(cols), Buf::from_f32(&w))];
-            let mut bench = Bench::new(Op::RmsNormQuantize(attrs), rows, one);
-            bench.check(&format!("{cols} columns"), &[Some(norm_blocks(&a, &w, 1e-6))], &[]);
+    let cases = [DType::Q8_0, DType::Q8_1].map(|t| (t, vec![32, 64, 96, 352]));
+    for (to, sizes) in cases.into_iter().chain([(DType::Q8_K, vec![256, 768])]) {
+        for cols in sizes {
+            for rows in [1, 4] {
+                let (mut a, b, mut args) = two(cols, rows, 31);
+                a[..to.block()].fill(0.0);
+                args[0].1 = Buf::from_f32(&a);
+                let w = numbers(cols, 18);
+                let attrs = rms_norm_quantize::Attrs { eps: 1e-6, to };
+                let one = vec![args[0].clone(), (vector(cols), Buf::from_f32(&w))];
+                let mut bench = Bench::new(Op::RmsNormQuantize(attrs), rows, one);
+                bench.check(&format!("{to} {cols} columns"), &[Some(norm_blocks(to, &a, &w, 1e-6))], &[]);
 
-            let mut sum = vec![0f32; rows * cols];
-            add::reference(&a, &b, &mut sum);
-            args.push((vector(cols), Buf::from_f32(&w)));
-            let mut bench = Bench::new(Op::AddRmsNormQuantize(attrs), rows, args);
-            let want = [Some(bits(&sum)), Some(norm_blocks(&sum, &w, 1e-6))];
-            bench.check(&format!("{cols} columns"), &want, &[]);
+                let mut sum = vec![0f32; rows * cols];
+                add::reference(&a, &b, &mut sum);
+                args.push((vector(cols), Buf::from_f32(&w)));
+                let mut bench = Bench::new(Op::AddRmsNormQuantize(attrs), rows, args);
+                let want = [Some(bits(&sum)), Some(norm_blocks(to, &sum, &w, 1e-6))];
+                bench.check(&format!("{to} {cols} columns"), &want, &[]);
+            }
         }
     }
 }
 
 #[test]
-fn blocks_behind_a_norm_are_only_q8_0() {
+fn blocks_behind_a_norm_are_those_of_activations() {
     let (x, w) = (numbers(32, 1), numbers(32, 2));
-    let args = vec![(rows_of(32), Buf::from_f32(&x)), (vector(32), Buf::from_f32(&w))];
+    let args = [(rows_of(32), Buf::from_f32(&x)), (vector(32), Buf::from_f32(&w))];
     let types: Vec<ValueType> = args.iter().map(|a| a.0.clone()).collect();
-    let op = Op::RmsNormQuantize(rms_norm_quantize::Attrs { eps: 0.0, to: DType::Q8_1 });
-    let outs = op.infer(&types).unwrap();
-    let case = Case { op: &op, args: &types, outs: &outs, max_rows: 1 };
-    for k in Bench::new(op, 1, args.clone()).kernels() {
-        assert!((k.supports)(&case).is_err());
+    for (to, fit) in [(DType::Q4_0, 0), (DType::Q8_0, 1), (DType::Q8_1, 1)] {
+        let op = Op::RmsNormQuantize(rms_norm_quantize::Attrs { eps: 0.0, to });
+        let outs = op.infer(&types).unwrap();
+        let case = Case { op: &op, args: &types, outs: &outs, max_rows: 1 };
+        let scalar = crate::backends::cpu::kernels()
+            .filter(|k| k.op == op.kind() && k.isa == crate::backends::Isa::Scalar);
+        assert_eq!(scalar.filter(|k| (k.supports)(&case).is_ok()).count(), fit, "{to}");
     }
 }
 

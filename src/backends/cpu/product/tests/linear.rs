@@ -124,25 +124,41 @@ fn long_rows_cross_every_cut() {
 
 #[test]
 fn quantize_rows_are_the_oracle() {
-    for (n, rows) in [(32, 1), (96, 5), (2048, 3)] {
-        let mut r = Random::new((n + rows) as u64);
-        let mut x = r.values(rows * n);
-        x[..32].fill(0.0);
-        if rows > 1 {
-            x[32..64].fill(-1e-38);
-            x[64..96].iter_mut().for_each(|v| *v *= 1e-37);
-            x[n..n + 32].iter_mut().enumerate().for_each(|(i, v)| *v = i as f32 / 2.0 - 127.0);
-            x[2 * n..2 * n + 32].fill(f32::MAX);
-        }
-        let mut expected = vec![0; rows * n / 32 * 34];
-        quantize::reference(DType::Q8_0, &x, n, &mut expected);
-        let op = Op::Quantize(quantize::Attrs { to: DType::Q8_0 });
-        for k in rows_for("quantize", "q8_0") {
-            for threads in 1..=3 {
-                let args = [Value::acts(DType::F32, rows, n, bytes(&x))];
-                let outs = [Value::result(DType::Q8_0, rows, n)];
-                let got = run(k, &op, &args, &outs, &mut Around::nothing(), threads);
-                assert_eq!(got[0], expected, "{} n={n} rows={rows}", k.name);
+    for (to, name) in [(DType::Q8_0, "q8_0"), (DType::Q8_1, "q8_1"), (DType::Q8_K, "q8_k")] {
+        let block = to.block();
+        for (n, rows) in [(block, 1), (3 * block, 5), (2048, 3), (256, 70)] {
+            let mut r = Random::new((n + rows) as u64);
+            let mut x = r.values(rows * n);
+            x[..block].fill(0.0);
+            if rows > 1 {
+                let mut blocks = x.chunks_exact_mut(block).skip(1);
+                let mut next = || blocks.next().unwrap();
+                next().fill(-1e-38);
+                next().iter_mut().for_each(|v| *v *= 1e-37);
+                next().iter_mut().enumerate().for_each(|(i, v)| *v = i as f32 / 2.0 - block as f32 / 4.0);
+                next().iter_mut().enumerate().for_each(|(i, v)| *v = block as f32 / 4.0 - i as f32 / 2.0);
+            }
+            if rows > 2 {
+                // The largest magnitude with both signs, either first, far apart and as the last element.
+                let mut blocks = x.chunks_exact_mut(block).skip(6);
+                let mut next = || blocks.next().unwrap();
+                next().fill(f32::MAX);
+                next().fill(f32::MIN);
+                for (a, b, sign) in [(0, block - 1, 1.0), (3, 20, -1.0), (17, 16, 1.0), (31, 0, -1.0)] {
+                    let to = next();
+                    (to[a], to[b]) = (4e4 * sign, -4e4 * sign);
+                }
+            }
+            let mut expected = vec![0; rows * to.row_bytes(n).unwrap()];
+            quantize::reference(to, &x, n, &mut expected);
+            let op = Op::Quantize(quantize::Attrs { to });
+            for k in rows_for("quantize", name) {
+                for threads in 1..=3 {
+                    let args = [Value::acts(DType::F32, rows, n, bytes(&x))];
+                    let outs = [Value::result(to, rows, n)];
+                    let got = run(k, &op, &args, &outs, &mut Around::nothing(), threads);
+                    assert_eq!(got[0], expected, "{} n={n} rows={rows}", k.name);
+                }
             }
         }
     }
