@@ -8,7 +8,7 @@
 use super::{DType, TYPES};
 
 /// Bytes of a linear congruential generator.
-fn bytes(seed: u32, n: usize) -> Vec<u8> {
+pub(super) fn bytes(seed: u32, n: usize) -> Vec<u8> {
     let mut state = seed;
     let step = |_| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -3,11 +3,17 @@
 //! Source: `block_iq4_nl` and `kvalues_iq4nl` in `ggml-common.h`.
 
 use super::blocks::{Block32, codec32};
-use super::{Codec, bits, search};
+use super::search::{self, HALVES, Table, nearest_levels};
+use super::{Codec, bits};
 use half::f16;
 
 /// What the 16 codes stand for: steps that grow with the magnitude, as weights are spread.
 pub const VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+
+/// The same for encoders.
+pub(super) const LEVELS: Table = Table { levels: &VALUES, nearest: &NEAREST };
+
+static NEAREST: [i8; HALVES] = nearest_levels(&VALUES);
 
 /// One block: `x = VALUES[code] * d`.
 #[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
@@ -36,7 +42,7 @@ impl Block32 for BlockIQ4_NL {
     }
 
     fn encode(x: &[f32; 32]) -> BlockIQ4_NL {
-        let (d, codes) = search::table(x, &VALUES);
+        let (d, codes) = search::block(x, LEVELS);
         BlockIQ4_NL { d, qs: bits::pack_nibbles(&codes) }
     }
 }

@@ -3,8 +3,8 @@
 //! Source: `block_iq4_xs` and `kvalues_iq4nl` in `ggml-common.h`.
 
 use super::blocks::{BlockK, codec_k, low_eight};
-use super::iq4_nl::VALUES;
-use super::{Codec, search};
+use super::iq4_nl::{LEVELS, VALUES};
+use super::{Codec, search_k};
 use half::f16;
 
 /// One block: `x = (d * scale) * VALUES[code]`.
@@ -48,7 +48,7 @@ impl BlockK for BlockIQ4_XS {
     }
 
     fn encode(x: &[f32; 256]) -> BlockIQ4_XS {
-        let s = search::table_k(x, &VALUES);
+        let s = search_k::symmetric::<8>(x, LEVELS, 32);
         let code = |j: usize| (s.scales[j] + 32).cast_unsigned();
         let nibble = |e: usize| s.codes[e] & 15;
         BlockIQ4_XS {

@@ -21,6 +21,7 @@ mod q8_0;
 mod q8_1;
 mod q8_k;
 mod search;
+mod search_k;
 
 pub use bits::{scales_and_mins, signed_scales};
 pub use blocks::{Block32, BlockK};
@@ -200,6 +201,8 @@ impl TryFrom<String> for DType {
 
 #[cfg(test)]
 mod facts;
+#[cfg(test)]
+mod quality;
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,7 @@
 //! Source: `block_q2_K` in `ggml-common.h`.
 
 use super::blocks::{BlockK, codec_k};
-use super::{Codec, bits, search};
+use super::{Codec, bits, search_k};
 use half::f16;
 
 /// One block: `x = (d * scale) * code - dmin * min`.
@@ -50,7 +50,7 @@ impl BlockK for BlockQ2_K {
     }
 
     fn encode(x: &[f32; 256]) -> BlockQ2_K {
-        let s = search::affine_k::<16>(x, 3, 15);
+        let s = search_k::affine::<16>(x, 3, 15);
         let scales = std::array::from_fn(|j| s.scales[j] | s.mins[j] << 4);
         BlockQ2_K { scales, qs: bits::pack_planes(&s.codes, 0), d: s.d, dmin: s.dmin }
     }

@@ -3,7 +3,8 @@
 //! Source: `block_q3_K` in `ggml-common.h`.
 
 use super::blocks::{BlockK, codec_k};
-use super::{Codec, bits, search};
+use super::search::Uniform;
+use super::{Codec, bits, search_k};
 use half::f16;
 
 /// One block: `x = (d * scale) * (code - 4)`.
@@ -43,7 +44,7 @@ impl BlockK for BlockQ3_K {
     }
 
     fn encode(x: &[f32; 256]) -> BlockQ3_K {
-        let s = search::symmetric_k(x, 4, 32);
+        let s = search_k::symmetric(x, Uniform(4.0), 32);
         BlockQ3_K {
             hmask: bits::pack_planes(&s.codes, 2),
             qs: bits::pack_planes(&s.codes, 0),

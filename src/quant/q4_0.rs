@@ -3,7 +3,8 @@
 //! Source: `block_q4_0` in `ggml-common.h`.
 
 use super::blocks::{Block32, codec32};
-use super::{Codec, bits, search};
+use super::search::{self, Uniform};
+use super::{Codec, bits};
 use half::f16;
 
 /// One block: `x = (code - 8) * d`.
@@ -33,7 +34,7 @@ impl Block32 for BlockQ4_0 {
     }
 
     fn encode(x: &[f32; 32]) -> BlockQ4_0 {
-        let (d, codes) = search::symmetric(x, 8);
+        let (d, codes) = search::block(x, Uniform(8.0));
         BlockQ4_0 { d, qs: bits::pack_nibbles(&codes) }
     }
 }

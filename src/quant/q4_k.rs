@@ -3,7 +3,7 @@
 //! Source: `block_q4_K` in `ggml-common.h`.
 
 use super::blocks::{BlockK, codec_k, low_eight};
-use super::{Codec, bits, search};
+use super::{Codec, bits, search_k};
 use half::f16;
 
 /// One block: `x = (d * scale) * code - dmin * min`.
@@ -50,7 +50,7 @@ impl BlockK for BlockQ4_K {
     }
 
     fn encode(x: &[f32; 256]) -> BlockQ4_K {
-        let s = search::affine_k::<8>(x, 15, 63);
+        let s = search_k::affine::<8>(x, 15, 63);
         BlockQ4_K {
             d: s.d,
             dmin: s.dmin,

@@ -3,7 +3,8 @@
 //! Source: `block_q5_0` in `ggml-common.h`.
 
 use super::blocks::{Block32, codec32};
-use super::{Codec, bits, search};
+use super::search::{self, Uniform};
+use super::{Codec, bits};
 use half::f16;
 
 /// One block: `x = (code - 16) * d`.
@@ -35,7 +36,7 @@ impl Block32 for BlockQ5_0 {
     }
 
     fn encode(x: &[f32; 32]) -> BlockQ5_0 {
-        let (d, codes) = search::symmetric(x, 16);
+        let (d, codes) = search::block(x, Uniform(16.0));
         BlockQ5_0 { d, qh: bits::pack_fifth(&codes), qs: bits::pack_nibbles(&codes) }
     }
 }

@@ -3,7 +3,8 @@
 //! Source: `block_q6_K` in `ggml-common.h`.
 
 use super::blocks::{BlockK, codec_k};
-use super::{Codec, bits, search};
+use super::search::Uniform;
+use super::{Codec, bits, search_k};
 use half::f16;
 
 /// One block: `x = (d * scale) * (code - 32)`.
@@ -46,7 +47,7 @@ impl BlockK for BlockQ6_K {
     }
 
     fn encode(x: &[f32; 256]) -> BlockQ6_K {
-        let s = search::symmetric_k(x, 32, 128);
+        let s = search_k::symmetric(x, Uniform(32.0), 128);
         let low = |e: usize| s.codes[e] & 15;
         BlockQ6_K {
             ql: std::array::from_fn(|i| low(i / 64 * 128 + i % 64) | low(i / 64 * 128 + 64 + i % 64) << 4),

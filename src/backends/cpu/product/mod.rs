@@ -9,6 +9,7 @@
 mod block32_plain;
 mod entry;
 mod float;
+mod k;
 mod matmul;
 #[cfg(target_arch = "x86_64")]
 mod nibbles;
@@ -135,16 +136,16 @@ pub(super) struct Core {
 
 /// The leaves for a weight type, if it has any on this instruction set.
 pub(super) fn core(isa: Isa, weight: DType) -> Option<&'static Core> {
-    let all: entry::Cores = match isa {
-        Isa::Scalar => entry::SCALAR,
+    let all: [entry::Cores; 2] = match isa {
+        Isa::Scalar => [entry::SCALAR, k::SCALAR],
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => entry::AVX2,
+        Isa::Avx2 => [entry::AVX2, k::AVX2],
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => entry::AVX512,
+        Isa::Avx512 => [entry::AVX512, k::AVX512],
         #[cfg(not(target_arch = "x86_64"))]
         _ => return None,
     };
-    all.iter().find(|(t, _)| *t == weight).map(|(_, c)| *c)
+    all.into_iter().flatten().find(|(t, _)| *t == weight).map(|(_, c)| *c)
 }
 
 /// Asks for the line at `p`, which need not be readable, into the second level of the cache.

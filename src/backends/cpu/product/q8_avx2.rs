@@ -171,7 +171,7 @@ pub(super) unsafe fn store(v: __m256, out: *mut f32, valid: usize) {
 /// Sums of the 8 dwords of each register, as lanes in the order of the registers.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn sum_rows(p: [__m256i; 8]) -> __m256i {
+pub(super) fn sum_rows(p: [__m256i; 8]) -> __m256i {
     let mut pairs = [_mm256_setzero_si256(); 4];
     for i in 0..4 {
         let (a, b) = (p[2 * i], p[2 * i + 1]);

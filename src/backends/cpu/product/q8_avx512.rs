@@ -8,6 +8,7 @@
 //! FMA where the type has a minimum. Types with a minimum (`MIN`) are unsigned as they are and meet Q8_1: in place of
 //! the correction their activations bring the block's scaled sum.
 
+use super::k::avx2::transpose_8;
 use super::{Rows, Sums, Tile, prefetch};
 use std::arch::x86_64::*;
 
@@ -289,30 +290,6 @@ pub(super) unsafe fn pack_acts<const MIN: bool>(x: &Rows, out: *mut u8) {
             _mm256_storeu_si256(step.add(X_FIX).cast(), fix);
         }
     }
-}
-
-/// An 8 x 8 transposition of dwords: register j holds dword j of every row.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-fn transpose_8(q: [__m256i; 8]) -> [__m256i; 8] {
-    // Per four rows: dword j of the four rows in each 128-bit half, j = 0, 1, 2, 3.
-    let mut four = [[_mm256_setzero_si256(); 4]; 2];
-    for (four, q) in four.iter_mut().zip(q.as_chunks::<4>().0) {
-        let (ab0, ab1) = (_mm256_unpacklo_epi32(q[0], q[1]), _mm256_unpackhi_epi32(q[0], q[1]));
-        let (cd0, cd1) = (_mm256_unpacklo_epi32(q[2], q[3]), _mm256_unpackhi_epi32(q[2], q[3]));
-        *four = [
-            _mm256_unpacklo_epi64(ab0, cd0),
-            _mm256_unpackhi_epi64(ab0, cd0),
-            _mm256_unpacklo_epi64(ab1, cd1),
-            _mm256_unpackhi_epi64(ab1, cd1),
-        ];
-    }
-    let mut out = [_mm256_setzero_si256(); 8];
-    for j in 0..4 {
-        out[j] = _mm256_permute2x128_si256::<0x20>(four[0][j], four[1][j]);
-        out[j + 4] = _mm256_permute2x128_si256::<0x31>(four[0][j], four[1][j]);
-    }
-    out
 }
 
 /// A tile against `NT` activation rows.

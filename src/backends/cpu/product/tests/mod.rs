@@ -1,6 +1,7 @@
 //! Every kernel row of the product ops against the oracle of its op, bit for bit.
 
 mod fused;
+mod k;
 mod linear;
 
 use crate::backends::{Case, Kernel, KernelCtx, KvLayout, KvSeq, Operand, StepRows, cpu};

@@ -1,0 +1,322 @@
+//! The 256-element types on AVX2: how each one's codes, scales and minima come out of its bits.
+//!
+//! A block's codes are eight registers of 32 successive elements.
+
+use crate::quant::{BlockIQ4_XS, BlockK, BlockQ2_K, BlockQ3_K, BlockQ4_K, BlockQ5_K, BlockQ6_K, IQ4_VALUES};
+use std::arch::x86_64::*;
+use std::mem::offset_of;
+
+/// A type of blocks on AVX2.
+pub(super) trait Leaf: BlockK {
+    /// Codes are quants plus this, unsigned and at most 63. 128 stands for signed codes, which are the quants.
+    const BIAS: i16;
+    /// Groups of four codes whose products, less the bias, add up in two 16-bit lanes.
+    const GROUPS: usize;
+    /// Where in the block its scale is, and that of its minima.
+    const D: usize;
+    const DMIN: usize = 0;
+
+    /// Scales and minima of the sub-blocks as bytes, the first 8 or all 16 of each.
+    ///
+    /// # Safety
+    /// AVX2 is there and `p` points to a readable block of this type.
+    unsafe fn head(p: *const u8) -> [__m128i; 2];
+    /// # Safety
+    /// As [`Leaf::head`].
+    unsafe fn codes(p: *const u8) -> [__m256i; 8];
+}
+
+/// Signed codes, in [`Leaf::BIAS`].
+pub(super) const SIGNED: i16 = 128;
+
+/// An 8 x 8 transposition of dwords: register j holds dword j of every row.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(in super::super) fn transpose_8(q: [__m256i; 8]) -> [__m256i; 8] {
+    // Per four rows: dword j of the four rows in each 128-bit half, j = 0, 1, 2, 3.
+    let mut four = [[_mm256_setzero_si256(); 4]; 2];
+    for (four, q) in four.iter_mut().zip(q.as_chunks::<4>().0) {
+        let (ab0, ab1) = (_mm256_unpacklo_epi32(q[0], q[1]), _mm256_unpackhi_epi32(q[0], q[1]));
+        let (cd0, cd1) = (_mm256_unpacklo_epi32(q[2], q[3]), _mm256_unpackhi_epi32(q[2], q[3]));
+        *four = [
+            _mm256_unpacklo_epi64(ab0, cd0),
+            _mm256_unpackhi_epi64(ab0, cd0),
+            _mm256_unpacklo_epi64(ab1, cd1),
+            _mm256_unpackhi_epi64(ab1, cd1),
+        ];
+    }
+    let mut out = [_mm256_setzero_si256(); 8];
+    for j in 0..4 {
+        out[j] = _mm256_permute2x128_si256::<0x20>(four[0][j], four[1][j]);
+        out[j + 4] = _mm256_permute2x128_si256::<0x31>(four[0][j], four[1][j]);
+    }
+    out
+}
+
+/// 32 bytes at `p`.
+///
+/// # Safety
+/// AVX2 is there and the bytes are readable.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn load(p: *const u8) -> __m256i {
+    // SAFETY: the caller's promise.
+    unsafe { _mm256_loadu_si256(p.cast()) }
+}
+
+/// 16 bytes at `p`.
+///
+/// # Safety
+/// AVX2 is there and the bytes are readable.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn load_16(p: *const u8) -> __m128i {
+    // SAFETY: the caller's promise.
+    unsafe { _mm_loadu_si128(p.cast()) }
+}
+
+/// Low and high nibbles of all bytes.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn nibbles(v: __m256i) -> [__m256i; 2] {
+    let mask = _mm256_set1_epi8(15);
+    [_mm256_and_si256(v, mask), _mm256_and_si256(_mm256_srli_epi16::<4>(v), mask)]
+}
+
+/// Nibbles of 128 bytes: of each 32 the low ones, then the high ones.
+///
+/// # Safety
+/// AVX2 is there and the bytes are readable.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn nibbles_128(p: *const u8) -> [__m256i; 8] {
+    let mut out = [_mm256_setzero_si256(); 8];
+    for i in 0..4 {
+        // SAFETY: the caller's promise.
+        [out[2 * i], out[2 * i + 1]] = nibbles(unsafe { load(p.add(32 * i)) });
+    }
+    out
+}
+
+/// `v` with those bits of `bits`, shifted left by `left` (or right), that `mask` names.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn with_bits(v: __m256i, bits: __m256i, left: i64, mask: i8) -> __m256i {
+    let moved = if left >= 0 {
+        _mm256_sllv_epi64(bits, _mm256_set1_epi64x(left))
+    } else {
+        _mm256_srlv_epi64(bits, _mm256_set1_epi64x(-left))
+    };
+    _mm256_or_si256(v, _mm256_and_si256(moved, _mm256_set1_epi8(mask)))
+}
+
+/// The head of Q4_K and Q5_K: 8 scales and 8 minima of 6 bits in 12 bytes behind 4.
+///
+/// # Safety
+/// As [`Leaf::head`].
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn head_six_bits(p: *const u8) -> [__m128i; 2] {
+    // SAFETY: the caller's promise: a block starts with these 16 bytes.
+    let v = unsafe { load_16(p) };
+    // Scales 0 to 3, scales 4 to 7, minima 0 to 3, minima 4 to 7.
+    let low = _mm_srlv_epi32(_mm_shuffle_epi32::<0b11_10_11_01>(v), _mm_setr_epi32(0, 0, 0, 4));
+    let low = _mm_and_si128(low, _mm_setr_epi32(0x3f3f_3f3f, 0x0f0f_0f0f, 0x3f3f_3f3f, 0x0f0f_0f0f));
+    let high = _mm_srli_epi32::<2>(_mm_shuffle_epi32::<0b10_10_01_01>(v));
+    let high = _mm_and_si128(high, _mm_setr_epi32(0, 0x3030_3030, 0, 0x3030_3030));
+    let all = _mm_or_si128(low, high);
+    [all, _mm_srli_si128::<8>(all)]
+}
+
+impl Leaf for BlockQ4_K {
+    const BIAS: i16 = 0;
+    const GROUPS: usize = 8;
+    const D: usize = offset_of!(BlockQ4_K, d);
+    const DMIN: usize = offset_of!(BlockQ4_K, dmin);
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn head(p: *const u8) -> [__m128i; 2] {
+        // SAFETY: the caller's promise.
+        unsafe { head_six_bits(p) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn codes(p: *const u8) -> [__m256i; 8] {
+        // SAFETY: the caller's promise: 128 bytes of quants behind 16.
+        unsafe { nibbles_128(p.add(16)) }
+    }
+}
+
+impl Leaf for BlockQ5_K {
+    const BIAS: i16 = 0;
+    const GROUPS: usize = 4;
+    const D: usize = offset_of!(BlockQ5_K, d);
+    const DMIN: usize = offset_of!(BlockQ5_K, dmin);
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn head(p: *const u8) -> [__m128i; 2] {
+        // SAFETY: the caller's promise.
+        unsafe { head_six_bits(p) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn codes(p: *const u8) -> [__m256i; 8] {
+        // SAFETY: the caller's promise: 32 bytes of fifth bits behind 16, then 128 bytes of nibbles.
+        let (high, mut out) = unsafe { (load(p.add(16)), nibbles_128(p.add(48))) };
+        for (j, out) in out.iter_mut().enumerate() {
+            // Bit j belongs to elements 32 j and up; it moves to bit 4.
+            *out = with_bits(*out, high, 4 - j as i64, 0x10);
+        }
+        out
+    }
+}
+
+impl Leaf for BlockQ6_K {
+    const BIAS: i16 = 32;
+    const GROUPS: usize = 4;
+    const D: usize = offset_of!(BlockQ6_K, d);
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn head(p: *const u8) -> [__m128i; 2] {
+        // SAFETY: the caller's promise: 16 bytes of scales behind 192.
+        [unsafe { load_16(p.add(192)) }, _mm_setzero_si128()]
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn codes(p: *const u8) -> [__m256i; 8] {
+        let mut out = [_mm256_setzero_si256(); 8];
+        for half in 0..2 {
+            // SAFETY: the caller's promise: 128 bytes of nibbles, then 64 of pairs of bits.
+            let (a, b, high) = unsafe {
+                (load(p.add(64 * half)), load(p.add(64 * half + 32)), load(p.add(128 + 32 * half)))
+            };
+            let ([a0, a1], [b0, b1]) = (nibbles(a), nibbles(b));
+            for (j, v) in [a0, b0, a1, b1].into_iter().enumerate() {
+                out[4 * half + j] = with_bits(v, high, 4 - 2 * j as i64, 0x30);
+            }
+        }
+        out
+    }
+}
+
+impl Leaf for BlockQ2_K {
+    const BIAS: i16 = 0;
+    const GROUPS: usize = 4;
+    const D: usize = offset_of!(BlockQ2_K, d);
+    const DMIN: usize = offset_of!(BlockQ2_K, dmin);
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn head(p: *const u8) -> [__m128i; 2] {
+        // SAFETY: the caller's promise: a block starts with 16 bytes of scales and minima.
+        let v = unsafe { load_16(p) };
+        let mask = _mm_set1_epi8(15);
+        [_mm_and_si128(v, mask), _mm_and_si128(_mm_srli_epi16::<4>(v), mask)]
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn codes(p: *const u8) -> [__m256i; 8] {
+        // SAFETY: the caller's promise: 64 bytes of quants behind 16.
+        unsafe { pairs_64(p.add(16)) }
+    }
+}
+
+/// Pairs of bits of 64 bytes: of each 32 the lowest, then the higher ones.
+///
+/// # Safety
+/// AVX2 is there and the bytes are readable.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn pairs_64(p: *const u8) -> [__m256i; 8] {
+    let mut out = [_mm256_setzero_si256(); 8];
+    for half in 0..2 {
+        // SAFETY: the caller's promise.
+        let v = unsafe { load(p.add(32 * half)) };
+        let shifted = [v, _mm256_srli_epi16::<2>(v), _mm256_srli_epi16::<4>(v), _mm256_srli_epi16::<6>(v)];
+        for (j, v) in shifted.into_iter().enumerate() {
+            out[4 * half + j] = _mm256_and_si256(v, _mm256_set1_epi8(3));
+        }
+    }
+    out
+}
+
+impl Leaf for BlockQ3_K {
+    const BIAS: i16 = 4;
+    const GROUPS: usize = 4;
+    const D: usize = offset_of!(BlockQ3_K, d);
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn head(p: *const u8) -> [__m128i; 2] {
+        // SAFETY: the caller's promise: the last 14 of 110 bytes are scales and d.
+        let v = unsafe { load_16(p.add(94)) };
+        let nibbles = _mm_setr_epi32(0x0504_0302, 0x0908_0706, 0x0504_0302, 0x0908_0706);
+        let low = _mm_srlv_epi32(_mm_shuffle_epi8(v, nibbles), _mm_setr_epi32(0, 0, 4, 4));
+        let low = _mm_and_si128(low, _mm_set1_epi8(15));
+        let pairs = _mm_shuffle_epi8(v, _mm_set1_epi32(0x0d0c_0b0a));
+        let pairs = _mm_and_si128(_mm_srlv_epi32(pairs, _mm_setr_epi32(0, 2, 4, 6)), _mm_set1_epi8(3));
+        let all = _mm_or_si128(low, _mm_slli_epi32::<4>(pairs));
+        [_mm_sub_epi8(all, _mm_set1_epi8(32)), _mm_setzero_si128()]
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn codes(p: *const u8) -> [__m256i; 8] {
+        // SAFETY: the caller's promise: 32 bytes of third bits, then 64 of pairs of bits.
+        let (high, mut out) = unsafe { (load(p), pairs_64(p.add(32))) };
+        for (j, out) in out.iter_mut().enumerate() {
+            // Bit j belongs to elements 32 j and up; it moves to bit 2.
+            *out = with_bits(*out, high, 2 - j as i64, 4);
+        }
+        out
+    }
+}
+
+impl Leaf for BlockIQ4_XS {
+    const BIAS: i16 = SIGNED;
+    const GROUPS: usize = 1;
+    const D: usize = offset_of!(BlockIQ4_XS, d);
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn head(p: *const u8) -> [__m128i; 2] {
+        // SAFETY: the caller's promise: a block starts with d, the scales' high pairs of bits and their nibbles.
+        let v = unsafe { load_16(p) };
+        let nibbles = _mm_shuffle_epi8(v, _mm_setr_epi32(0x0505_0404, 0x0707_0606, 0, 0));
+        let odd = _mm_set1_epi16(0xff00_u16.cast_signed());
+        let low = _mm_blendv_epi8(nibbles, _mm_srli_epi16::<4>(nibbles), odd);
+        let low = _mm_and_si128(low, _mm_set1_epi8(15));
+        // Scales 0 to 3 from byte 2 and 4 to 7 from byte 3: bit 2 k of a byte belongs to its scale k. A product
+        // moves its pair of bits to bits 6 and 7 of a 16-bit lane.
+        const B2: i32 = 0x8002_8002_u32.cast_signed();
+        const B3: i32 = 0x8003_8003_u32.cast_signed();
+        let pairs = _mm_shuffle_epi8(v, _mm_setr_epi32(B2, B2, B3, B3));
+        let pairs = _mm_mullo_epi16(pairs, _mm_setr_epi16(64, 16, 4, 1, 64, 16, 4, 1));
+        let pairs = _mm_and_si128(_mm_srli_epi16::<6>(pairs), _mm_set1_epi16(3));
+        let pairs = _mm_slli_epi16::<4>(_mm_packus_epi16(pairs, pairs));
+        [_mm_sub_epi8(_mm_or_si128(low, pairs), _mm_set1_epi8(32)), _mm_setzero_si128()]
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn codes(p: *const u8) -> [__m256i; 8] {
+        let mut out = [_mm256_setzero_si256(); 8];
+        // SAFETY: the caller's promise: 128 bytes of nibbles behind 8; the table is 16 bytes.
+        unsafe {
+            let table = _mm256_broadcastsi128_si256(load_16(IQ4_VALUES.as_ptr().cast()));
+            for (i, out) in out.iter_mut().enumerate() {
+                let v = _mm256_broadcastsi128_si256(load_16(p.add(8 + 16 * i)));
+                let v = _mm256_srlv_epi64(v, _mm256_setr_epi64x(0, 0, 4, 4));
+                *out = _mm256_shuffle_epi8(table, _mm256_and_si256(v, _mm256_set1_epi8(15)));
+            }
+        }
+        out
+    }
+}

@@ -1,0 +1,227 @@
+//! Few activation rows against 256-element blocks on AVX-512 with VNNI: the file's bytes, streamed once.
+//!
+//! A row's 256 codes are four registers; four products (`vpdpbusd`) leave sums of four elements in each lane. They
+//! fit 16 bits (but for the wide type), so two registers become one of pairs that `vpdpwssd` multiplies by pairs
+//! of scales and adds. Sixteen rows' lanes are then summed across to one register of exact sums.
+
+use super::super::{Rows, Sums, prefetch};
+use super::avx512::{Leaf, Order, place, sum_across, sum_parts};
+use super::{X_BSUMS, X_BYTES, X_QS};
+use std::arch::x86_64::*;
+
+/// The scale of each pair of 16-bit lanes, for registers 0 and 1 and for 2 and 3: indices of bytes, or of 16-bit
+/// units.
+struct Pairs {
+    bytes: [[u8; 64]; 2],
+    units: [[u16; 32]; 2],
+    /// Per dword, for registers 0 and 2, whose scales are those of 1 and 3 in the wide type.
+    dwords: [[u32; 16]; 2],
+}
+
+impl Pairs {
+    const fn new(order: &Order, sub: usize) -> Pairs {
+        let mut p = Pairs { bytes: [[0x80; 64]; 2], units: [[0; 32]; 2], dwords: [[0; 16]; 2] };
+        let mut lane = 0;
+        while lane < 64 {
+            let (pair, unit) = (lane / 32, lane % 32);
+            let scale = order[2 * pair + unit % 2][unit / 8] as usize / sub;
+            p.bytes[pair][2 * unit] = scale as u8;
+            p.units[pair][unit] = scale as u16;
+            p.dwords[pair][unit / 2] = (order[2 * pair][unit / 8] as usize / sub) as u32;
+            lane += 1;
+        }
+        p
+    }
+}
+
+/// The indices of a type.
+struct Of<B>(std::marker::PhantomData<B>);
+
+impl<B: Leaf> Of<B> {
+    const PAIRS: Pairs = Pairs::new(&B::ORDER, B::SUB);
+}
+
+/// Sums of all weight rows against up to 4 activation rows.
+///
+/// # Safety
+/// AVX-512 with VNNI is there; `w` and `x` describe readable rows of blocks of the type and of Q8_K blocks, of one
+/// length, and `out` has room for every pair.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+pub(super) unsafe fn direct<B: Leaf>(w: &Rows, x: &Rows, _: *const u8, out: Sums) {
+    // SAFETY: the caller's promise, passed on; NT is the number of activation rows.
+    unsafe {
+        match x.rows {
+            1 => direct_rows::<B, 1>(w, x, out),
+            2 => direct_rows::<B, 2>(w, x, out),
+            3 => direct_rows::<B, 3>(w, x, out),
+            _ => direct_rows::<B, 4>(w, x, out),
+        }
+    }
+}
+
+/// # Safety
+/// As [`direct`], with `NT` activation rows.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+unsafe fn direct_rows<B: Leaf, const NT: usize>(w: &Rows, x: &Rows, out: Sums) {
+    let size = size_of::<B>();
+    let mut r0 = 0;
+    while r0 < w.rows {
+        // SAFETY: the caller's promise. Rows past the last one repeat it and are not stored; every block read
+        // lies in its row; prefetches may point anywhere.
+        unsafe {
+            let valid = (w.rows - r0).min(16);
+            let mut row: [*const u8; 16] =
+                std::array::from_fn(|r| w.ptr.add((r0 + r.min(valid - 1)) * w.row_bytes));
+            let ahead = 16 * w.row_bytes;
+            let mut acc = [_mm512_setzero_ps(); NT];
+            for b in 0..w.n / 256 {
+                let x: [Acts; NT] =
+                    std::array::from_fn(|t| Acts::load::<B>(x.ptr.add(t * x.row_bytes + b * X_BYTES)));
+                let head = B::head(&row);
+                // The compiler must not know this number: unrolled, the rows of all groups would be in flight,
+                // in memory.
+                let groups = std::hint::black_box(4);
+                let mut sums = [[_mm512_setzero_si512(); 4]; NT];
+                for g in 0..groups {
+                    let mut lanes = [[_mm512_setzero_si512(); 4]; NT];
+                    for i in 0..4 {
+                        let p = row[4 * g + i];
+                        for line in (0..size).step_by(64) {
+                            prefetch(p.wrapping_add(ahead + line));
+                        }
+                        let codes = B::codes(p);
+                        let scales = scale_lanes::<B>(head.scales.0[place(4 * g + i)].as_ptr());
+                        for (lanes, x) in lanes.iter_mut().zip(&x) {
+                            lanes[i] = x.sum::<B>(&codes, &scales);
+                        }
+                    }
+                    for (sums, lanes) in sums.iter_mut().zip(lanes) {
+                        sums[g & 3] = sum_parts(lanes);
+                    }
+                }
+                for ((acc, sums), x) in acc.iter_mut().zip(sums).zip(&x) {
+                    let d = _mm512_mul_ps(head.d, x.d);
+                    *acc = _mm512_fmadd_ps(d, _mm512_cvtepi32_ps(sum_across(sums)), *acc);
+                    if B::HAS_MIN {
+                        let d = _mm512_mul_ps(head.dmin, x.d);
+                        let sums = _mm512_cvtepi32_ps(x.min_sums::<B>(&head.mins));
+                        *acc = _mm512_fnmadd_ps(d, sums, *acc);
+                    }
+                }
+                row = row.map(|p| p.wrapping_add(size));
+            }
+            let mask = 0xffffu16 >> (16 - valid);
+            for (t, acc) in acc.into_iter().enumerate() {
+                _mm512_mask_storeu_ps(out.ptr.add(t * out.stride + r0), mask, acc);
+            }
+        }
+        r0 += 16;
+    }
+}
+
+/// What a row's scales multiply: pairs of lanes, or lanes of the wide type.
+///
+/// # Safety
+/// AVX-512 is there and `scales` points to 16 bytes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+unsafe fn scale_lanes<B: Leaf>(scales: *const i8) -> [__m512i; 2] {
+    let p = const { &Of::<B>::PAIRS };
+    // SAFETY: the caller's promise; every array of indices is 64 bytes.
+    unsafe {
+        let bytes = _mm_loadu_si128(scales.cast());
+        let index = |at: *const u8| _mm512_loadu_si512(at.cast());
+        if B::WIDE {
+            let all = _mm512_castsi256_si512(_mm256_cvtepi8_epi32(bytes));
+            [0, 1].map(|i| _mm512_permutexvar_epi32(index(p.dwords[i].as_ptr().cast()), all))
+        } else if B::SIGNED {
+            let all = _mm512_castsi256_si512(_mm256_cvtepi8_epi16(bytes));
+            [0, 1].map(|i| _mm512_permutexvar_epi16(index(p.units[i].as_ptr().cast()), all))
+        } else {
+            let all = _mm512_broadcast_i32x4(bytes);
+            [0, 1].map(|i| _mm512_shuffle_epi8(all, index(p.bytes[i].as_ptr())))
+        }
+    }
+}
+
+/// A block of one activation row, in the order of the weight's codes.
+struct Acts {
+    qs: [__m512i; 4],
+    /// What the bias of the codes adds to each lane of products, negative.
+    fix: [__m512i; 4],
+    /// Sums that meet the minima, as [`super::avx512::Head::mins`] has them.
+    sums: [__m512i; 2],
+    d: __m512,
+}
+
+impl Acts {
+    /// # Safety
+    /// AVX-512 with VNNI is there and `p` points to a readable Q8_K block.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+    unsafe fn load<B: Leaf>(p: *const u8) -> Acts {
+        let zero = _mm512_setzero_si512();
+        let mut x = Acts { qs: [zero; 4], fix: [zero; 4], sums: [zero; 2], d: _mm512_setzero_ps() };
+        // SAFETY: the caller's promise; the orders hold every multiple of 16 below 256.
+        unsafe {
+            for (i, order) in B::ORDER.iter().enumerate() {
+                let part = |j: usize| _mm_loadu_si128(p.add(X_QS + usize::from(order[j])).cast());
+                let low = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(part(0)), part(1));
+                let high = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(part(2)), part(3));
+                x.qs[i] = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high);
+                if B::BIAS != 0 {
+                    let bias = _mm512_set1_epi8(B::BIAS.cast_signed());
+                    x.fix[i] = _mm512_sub_epi32(zero, _mm512_dpbusd_epi32(zero, bias, x.qs[i]));
+                }
+            }
+            x.d = _mm512_set1_ps(p.cast::<f32>().read_unaligned());
+            if B::HAS_MIN {
+                let bsums = _mm256_loadu_si256(p.add(X_BSUMS).cast());
+                if B::SUB == 16 {
+                    x.sums[0] = _mm512_broadcast_i32x4(_mm256_castsi256_si128(bsums));
+                    x.sums[1] = _mm512_broadcast_i32x4(_mm256_extracti128_si256::<1>(bsums));
+                } else {
+                    let twos = _mm256_madd_epi16(bsums, _mm256_set1_epi16(1));
+                    x.sums[0] = _mm512_broadcast_i32x4(_mm256_cvtepi32_epi16(twos));
+                }
+            }
+        }
+        x
+    }
+
+    /// Lanes that add up to a row's exact sum.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+    fn sum<B: Leaf>(&self, codes: &[__m512i; 4], scales: &[__m512i; 2]) -> __m512i {
+        let products = |i: usize, from| _mm512_dpbusd_epi32(from, codes[i], self.qs[i]);
+        if B::WIDE {
+            // Registers 2 i and 2 i + 1 have the same scales.
+            let two = |i: usize| {
+                let sum = products(i + 1, products(i, _mm512_add_epi32(self.fix[i], self.fix[i + 1])));
+                _mm512_mullo_epi32(sum, scales[i / 2])
+            };
+            return _mm512_add_epi32(two(0), two(2));
+        }
+        let two = |i: usize| {
+            let (even, odd) = (products(i, self.fix[i]), products(i + 1, self.fix[i + 1]));
+            // The low 16 bits of `odd`, moved to the high half of every lane.
+            _mm512_mask_alignr_epi8::<14>(even, 0xCCCC_CCCC_CCCC_CCCC, odd, odd)
+        };
+        let sum = _mm512_dpwssd_epi32(_mm512_setzero_si512(), two(0), scales[0]);
+        _mm512_dpwssd_epi32(sum, two(2), scales[1])
+    }
+
+    /// The exact sums of minima times sums of activations, lanes in the order of the rows.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+    fn min_sums<B: Leaf>(&self, mins: &[[__m512i; 4]; 2]) -> __m512i {
+        let mut parts = [_mm512_setzero_si512(); 4];
+        for (g, part) in parts.iter_mut().enumerate() {
+            *part = _mm512_madd_epi16(mins[0][g], self.sums[0]);
+            if B::SUB == 16 {
+                *part = _mm512_dpwssd_epi32(*part, mins[1][g], self.sums[1]);
+            }
+        }
+        sum_parts(parts)
+    }
+}

@@ -1,0 +1,231 @@
+//! Panels of 256-element blocks and tiles over them, AVX2.
+//!
+//! A step is a block: 64 groups of 4 codes of 16 weight rows and what belongs to the rows; and the same groups of 3
+//! activation rows. Lanes are weight rows. Products of a group (`vpmaddubsw`) are added up in 16-bit lanes, two to
+//! a row, which start at what the codes' bias makes too much. Each of them fits; only their sum over the groups of
+//! a sub-block must fit, and does ([`Leaf::GROUPS`]); on the way it may wrap. `vpmaddwd` multiplies by the scale.
+
+use super::super::q8_avx2::{scales_8, store};
+use super::super::{Rows, Tile};
+use super::avx2::{Leaf, SIGNED, transpose_8};
+use super::{X_BSUMS, X_BYTES, X_QS};
+use std::arch::x86_64::*;
+
+/// Weight rows of a tile: two registers of 8.
+pub(super) const TILE_ROWS: usize = 16;
+/// Activation rows of a tile.
+pub(super) const TILE_ACTS: usize = 3;
+
+/// Bytes of a group of codes, of a vector of 16 rows.
+const W_VECTOR: usize = 64;
+const W_D: usize = 64 * W_VECTOR;
+const W_DMIN: usize = W_D + W_VECTOR;
+/// Scales of sub-blocks, each twice as 16 bits.
+const W_SCALES: usize = W_DMIN + W_VECTOR;
+
+/// Where pairs of minima are in a step.
+const fn mins_at<B: Leaf>() -> usize {
+    W_SCALES + 256 / B::SUB * W_VECTOR
+}
+
+/// Bytes of a step of 16 weight rows.
+pub(super) const fn step_bytes<B: Leaf>() -> usize {
+    mins_at::<B>() + if B::HAS_MIN { 128 / B::SUB * W_VECTOR } else { 0 }
+}
+
+/// A vector of 3 activation rows, 4 bytes each.
+const X_VECTOR: usize = 4 * TILE_ACTS;
+const X_D: usize = 64 * X_VECTOR;
+/// Pairs of sums of 32 quants, 16 bits each, for minima.
+const X_PAIRS_32: usize = X_D + X_VECTOR;
+/// Pairs of sums of 16.
+const X_PAIRS_16: usize = X_PAIRS_32 + 4 * X_VECTOR;
+/// -4 times the sums that meet the two 16-bit lanes of a row, for 16 quants each: Q3_K.
+const X_FIX_4: usize = X_PAIRS_16 + 8 * X_VECTOR;
+/// -32 times the same: Q6_K.
+const X_FIX_32: usize = X_FIX_4 + 16 * X_VECTOR;
+/// Bytes of a step of 3 activation rows.
+pub(super) const X_STEP: usize = (X_FIX_32 + 16 * X_VECTOR).next_multiple_of(64);
+
+/// Packs up to 16 weight rows for tiles.
+///
+/// # Safety
+/// AVX2 is there; `w` describes 1 to 16 readable rows of blocks of the type; `out`, 64-byte aligned, takes
+/// [`step_bytes`] per block.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn pack_weights<B: Leaf>(w: &Rows, out: *mut u8) {
+    for half in 0..w.rows.div_ceil(8) {
+        // SAFETY: the caller's promise. Rows past the last one repeat it; half h fills its half of every vector.
+        unsafe {
+            let row: [*const u8; 8] =
+                std::array::from_fn(|r| w.ptr.add((half * 8 + r).min(w.rows - 1) * w.row_bytes));
+            for b in 0..w.n / 256 {
+                let at = b * size_of::<B>();
+                let step = out.add(b * step_bytes::<B>() + half * 32);
+                let mut codes = [[_mm256_setzero_si256(); 8]; 8];
+                for (r, p) in row.into_iter().enumerate() {
+                    for (codes, part) in codes.iter_mut().zip(B::codes(p.add(at))) {
+                        codes[r] = part;
+                    }
+                    let head: [[i8; 16]; 2] = std::mem::transmute(B::head(p.add(at)));
+                    let place = |at: usize| step.add(at + 4 * r).cast::<[i16; 2]>();
+                    for (j, scale) in head[0].iter().take(256 / B::SUB).enumerate() {
+                        place(W_SCALES + j * W_VECTOR).write([i16::from(*scale); 2]);
+                    }
+                    if B::HAS_MIN {
+                        for (j, mins) in head[1].as_chunks::<2>().0.iter().take(128 / B::SUB).enumerate() {
+                            place(mins_at::<B>() + j * W_VECTOR).write(mins.map(i16::from));
+                        }
+                    }
+                }
+                for (i, codes) in codes.into_iter().enumerate() {
+                    for (j, group) in transpose_8(codes).into_iter().enumerate() {
+                        _mm256_store_si256(step.add((8 * i + j) * W_VECTOR).cast(), group);
+                    }
+                }
+                _mm256_store_ps(step.add(W_D).cast(), scales_8(&row, at + B::D));
+                if B::HAS_MIN {
+                    _mm256_store_ps(step.add(W_DMIN).cast(), scales_8(&row, at + B::DMIN));
+                }
+            }
+        }
+    }
+}
+
+/// Packs up to 3 activation rows for tiles.
+///
+/// # Safety
+/// AVX2 is there; `x` describes up to 3 readable rows of Q8_K blocks; `out` takes `X_STEP` bytes per block.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn pack_acts(x: &Rows, out: *mut u8) {
+    for b in 0..x.n / 256 {
+        for t in 0..x.rows.min(TILE_ACTS) {
+            // SAFETY: the caller's promise; t is below 3, so every write lies in the step.
+            unsafe {
+                let block = x.ptr.add(t * x.row_bytes + b * X_BYTES);
+                let step = out.add(b * X_STEP);
+                let put = |at: usize, v: i32| step.add(at + 4 * t).cast::<i32>().write_unaligned(v);
+                let get = |at: usize| block.add(at).cast::<i32>().read_unaligned();
+                for k in 0..64 {
+                    put(k * X_VECTOR, get(X_QS + 4 * k));
+                }
+                put(X_D, get(0));
+                for j in 0..8 {
+                    put(X_PAIRS_16 + j * X_VECTOR, get(X_BSUMS + 4 * j));
+                }
+                let sums = _mm256_loadu_si256(block.add(X_BSUMS).cast());
+                let twos = _mm256_madd_epi16(sums, _mm256_set1_epi16(1));
+                let twos = _mm256_permute4x64_epi64::<0b1000>(_mm256_packs_epi32(twos, twos));
+                for (j, pair) in dwords(twos).into_iter().take(4).enumerate() {
+                    put(X_PAIRS_32 + j * X_VECTOR, pair);
+                }
+                for i in 0..8 {
+                    let a = _mm256_loadu_si256(block.add(X_QS + 32 * i).cast());
+                    let v = _mm256_maddubs_epi16(_mm256_set1_epi8(1), a);
+                    let v = _mm256_add_epi16(v, _mm256_shuffle_epi32::<0x4E>(v));
+                    let v = _mm256_add_epi16(v, _mm256_shuffle_epi32::<0xB1>(v));
+                    for (at, factor) in [(X_FIX_4, -4), (X_FIX_32, -32)] {
+                        let fix = dwords(_mm256_mullo_epi16(v, _mm256_set1_epi16(factor)));
+                        put(at + 2 * i * X_VECTOR, fix[0]);
+                        put(at + (2 * i + 1) * X_VECTOR, fix[4]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn dwords(v: __m256i) -> [i32; 8] {
+    let mut out = [0; 8];
+    // SAFETY: the array is 32 bytes.
+    unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), v) };
+    out
+}
+
+/// A tile against `NT` activation rows.
+///
+/// # Safety
+/// AVX2 is there and the tile's pointers are good for its steps, packed by the functions above.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn tile<B: Leaf, const NT: usize>(t: &Tile) {
+    debug_assert!(t.first && t.last, "sums of blocks are never cut");
+    let zero = _mm256_setzero_si256();
+    let mut acc = [[_mm256_setzero_ps(); 2]; NT];
+    let (mut w, mut x) = (t.w, t.x);
+    // The compiler must not know these numbers: see the AVX-512 tile.
+    let (parts, groups) = std::hint::black_box((64 / B::GROUPS, B::GROUPS));
+    for _ in 0..t.steps {
+        // SAFETY: the caller's promise: a step of weights and one of activations are readable here. The half of
+        // rows that are not there may hold anything; their sums are not stored.
+        unsafe {
+            let splat = |at: usize| _mm256_set1_epi32(x.add(at).cast::<i32>().read_unaligned());
+            let vector =
+                |at: usize| [_mm256_load_si256(w.add(at).cast()), _mm256_load_si256(w.add(at + 32).cast())];
+            let mut total = [[zero; 2]; NT];
+            for part in 0..parts {
+                let mut sum = [[zero; 2]; NT];
+                if B::BIAS != 0 && B::BIAS != SIGNED {
+                    let at = if B::BIAS == 4 { X_FIX_4 } else { X_FIX_32 };
+                    for (n, sum) in sum.iter_mut().enumerate() {
+                        *sum = [splat(at + part * X_VECTOR + 4 * n); 2];
+                    }
+                }
+                for k in part * groups..(part + 1) * groups {
+                    let q = vector(k * W_VECTOR);
+                    for (n, sum) in sum.iter_mut().enumerate() {
+                        let a = splat(k * X_VECTOR + 4 * n);
+                        for (sum, q) in sum.iter_mut().zip(q) {
+                            let products = if B::BIAS == SIGNED {
+                                _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(a, q))
+                            } else {
+                                _mm256_maddubs_epi16(q, a)
+                            };
+                            *sum = _mm256_add_epi16(*sum, products);
+                        }
+                    }
+                }
+                let scale = vector(W_SCALES + part * (4 * B::GROUPS) / B::SUB * W_VECTOR);
+                for (total, sum) in total.iter_mut().zip(sum) {
+                    for ((total, sum), scale) in total.iter_mut().zip(sum).zip(scale) {
+                        *total = _mm256_add_epi32(*total, _mm256_madd_epi16(sum, scale));
+                    }
+                }
+            }
+            let numbers = |at: usize| vector(at).map(|v| _mm256_castsi256_ps(v));
+            let wd = numbers(W_D);
+            for (n, (acc, total)) in acc.iter_mut().zip(total).enumerate() {
+                let xd = _mm256_castsi256_ps(splat(X_D + 4 * n));
+                for h in 0..2 {
+                    let sum = _mm256_cvtepi32_ps(total[h]);
+                    acc[h] = _mm256_fmadd_ps(_mm256_mul_ps(wd[h], xd), sum, acc[h]);
+                }
+                if B::HAS_MIN {
+                    let mut sum = [zero; 2];
+                    let pairs = if B::SUB == 16 { X_PAIRS_16 } else { X_PAIRS_32 };
+                    for j in 0..128 / B::SUB {
+                        let x = splat(pairs + j * X_VECTOR + 4 * n);
+                        for (sum, mins) in sum.iter_mut().zip(vector(mins_at::<B>() + j * W_VECTOR)) {
+                            *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(mins, x));
+                        }
+                    }
+                    let wd = numbers(W_DMIN);
+                    for h in 0..2 {
+                        let sum = _mm256_cvtepi32_ps(sum[h]);
+                        acc[h] = _mm256_fnmadd_ps(_mm256_mul_ps(wd[h], xd), sum, acc[h]);
+                    }
+                }
+            }
+            w = w.add(step_bytes::<B>());
+            x = x.add(X_STEP);
+        }
+    }
+    for (n, acc) in acc.into_iter().enumerate() {
+        for (h, acc) in acc.into_iter().enumerate() {
+            let valid = t.rows.saturating_sub(8 * h).min(8);
+            // SAFETY: the caller's promise; only rows that exist are stored.
+            unsafe { store(acc, t.out.ptr.wrapping_add(n * t.out.stride + 8 * h), valid) };
+        }
+    }
+}
