@@ -1,5 +1,5 @@
 //! Matrix products as a share of what the machine can do: bytes per second for one row, operations per second for
-//! many. `cargo bench --bench products [-- TYPE|ISA|rows=N|threads=N|m=N|n=N|mb=N ...]`.
+//! many. `cargo bench --bench products [-- TYPE|ISA|rows=N|threads=N|m=N|n=N|kb=N ...]`.
 
 use quipu::backends::Isa;
 use quipu::backends::cpu::limits;
@@ -18,13 +18,13 @@ struct Want {
     m: usize,
     /// Elements of a row.
     n: usize,
-    /// MiB of the weight for few activation rows: by default far past every cache.
-    mb: usize,
+    /// KiB of the weight for few activation rows: by default far past every cache.
+    kb: usize,
 }
 
 fn arguments() -> Want {
     let (mut types, mut isas, mut rows, mut threads) = (vec![], vec![], vec![], vec![]);
-    let (mut m, mut n, mut mb) = (5632, 2048, 256);
+    let (mut m, mut n, mut kb) = (5632, 2048, 256 << 10);
     for a in std::env::args().skip(1) {
         if let Some(t) = DType::from_name(&a) {
             types.push(t);
@@ -38,21 +38,28 @@ fn arguments() -> Want {
             threads.push(n);
         } else if let Some(n) = a.strip_prefix("m=").and_then(|n| n.parse().ok()) {
             m = n;
-        } else if let Some(n) = a.strip_prefix("mb=").and_then(|n| n.parse().ok()) {
-            mb = n;
+        } else if let Some(n) = a.strip_prefix("kb=").and_then(|n| n.parse().ok()) {
+            kb = n;
         }
     }
     fn or<T>(v: Vec<T>, all: Vec<T>) -> Vec<T> {
         if v.is_empty() { all } else { v }
     }
     Want {
-        types: or(types, vec![DType::F32, DType::F16, DType::BF16, DType::Q8_0]),
+        types: or(
+            types,
+            quipu::quant::TYPES
+                .iter()
+                .filter_map(|t| DType::from_id(t.id))
+                .filter(|t| t.weight_codec().is_some())
+                .collect(),
+        ),
         isas: or(isas, vec![Isa::Avx2, Isa::Avx512]).into_iter().filter(|i| i.available()).collect(),
         rows: or(rows, vec![1, 2, 4, 8, 32, 512]),
         threads: or(threads, vec![1, 2]),
         m,
         n,
-        mb,
+        kb,
     }
 }
 
@@ -92,13 +99,14 @@ fn main() {
     );
     for &dtype in &want.types {
         let n = want.n;
-        let few = (want.mb << 20) / dtype.row_bytes(n).expect("whole blocks") / 32 * 32;
+        let few = (want.kb << 10) / dtype.row_bytes(n).expect("whole blocks") / 32 * 32;
         let big = weight(dtype, few.max(want.m), n);
         for &isa in &want.isas {
             for (&threads, &read) in want.threads.iter().zip(&read) {
-                let peak = match dtype {
-                    DType::Q8_0 => limits::peak_bytes(isa, threads, 5),
-                    _ => limits::peak_fma(isa, threads, 5),
+                let peak = if dtype.block() > 1 {
+                    limits::peak_bytes(isa, threads, 5)
+                } else {
+                    limits::peak_fma(isa, threads, 5)
                 };
                 for &rows in &want.rows {
                     let row_bytes = dtype.row_bytes(n).expect("whole blocks");

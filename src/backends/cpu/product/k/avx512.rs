@@ -135,6 +135,6 @@ pub(super) fn sum_across([a, b, c, d]: [__m512i; 4]) -> __m512i {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 pub(super) fn each(a: u32, b: u32, c: u32, d: u32) -> __m512i {
-    let [a, b, c, d] = [a, b, c, d].map(u32::cast_signed);
-    _mm512_broadcast_i32x4(_mm_setr_epi32(a, b, c, d))
+    let four = _mm_setr_epi32(a.cast_signed(), b.cast_signed(), c.cast_signed(), d.cast_signed());
+    _mm512_broadcast_i32x4(four)
 }

@@ -55,7 +55,7 @@ unsafe fn head_six_bits(row: &[*const u8; 16]) -> Head {
     let raw = unsafe { bytes_16(row, 0) };
     let mut scales = Scales([[0; 16]; 16]);
     let mut mins = [_mm512_setzero_si512(); 4];
-    for (g, v) in raw.into_iter().enumerate() {
+    for (g, &v) in raw.iter().enumerate() {
         // Scales 0 to 3, scales 4 to 7, minima 0 to 3, minima 4 to 7.
         let low = _mm512_srlv_epi32(_mm512_shuffle_epi32::<0b11_10_11_01>(v), each(0, 0, 0, 4));
         let low = _mm512_and_si512(low, each(0x3f3f_3f3f, 0x0f0f_0f0f, 0x3f3f_3f3f, 0x0f0f_0f0f));
@@ -130,7 +130,7 @@ impl Leaf for BlockQ6_K {
         // SAFETY: the caller's promise: the last 18 bytes are the scales and d.
         let (raw, last) = unsafe { (bytes_16(row, 192), bytes_16(row, 194)) };
         let mut scales = Scales([[0; 16]; 16]);
-        for (g, v) in raw.into_iter().enumerate() {
+        for (g, &v) in raw.iter().enumerate() {
             // SAFETY: register g of four.
             unsafe { _mm512_store_si512(scales.0[4 * g..].as_mut_ptr().cast(), v) };
         }
@@ -167,7 +167,7 @@ impl Leaf for BlockQ2_K {
         let (raw, last) = unsafe { (bytes_16(row, 0), bytes_16(row, 68)) };
         let mut scales = Scales([[0; 16]; 16]);
         let mut mins = [[_mm512_setzero_si512(); 4]; 2];
-        for (g, v) in raw.into_iter().enumerate() {
+        for (g, &v) in raw.iter().enumerate() {
             let [scale, min] = nibbles(v);
             // SAFETY: register g of four.
             unsafe { _mm512_store_si512(scales.0[4 * g..].as_mut_ptr().cast(), scale) };
@@ -183,8 +183,13 @@ impl Leaf for BlockQ2_K {
     unsafe fn codes(p: *const u8) -> [__m512i; 4] {
         // SAFETY: the caller's promise: 64 bytes of quants behind 16.
         let v = unsafe { load(p.add(16)) };
-        [v, _mm512_srli_epi16::<2>(v), _mm512_srli_epi16::<4>(v), _mm512_srli_epi16::<6>(v)]
-            .map(|v| _mm512_and_si512(v, _mm512_set1_epi8(3)))
+        let two = |v| _mm512_and_si512(v, _mm512_set1_epi8(3));
+        [
+            two(v),
+            two(_mm512_srli_epi16::<2>(v)),
+            two(_mm512_srli_epi16::<4>(v)),
+            two(_mm512_srli_epi16::<6>(v)),
+        ]
     }
 }
 
@@ -203,7 +208,7 @@ impl Leaf for BlockQ3_K {
         let mut scales = Scales([[0; 16]; 16]);
         let nibbles = each(0x0504_0302, 0x0908_0706, 0x0504_0302, 0x0908_0706);
         let pairs = _mm512_set1_epi32(0x0d0c_0b0a);
-        for (g, v) in raw.into_iter().enumerate() {
+        for (g, &v) in raw.iter().enumerate() {
             let low = _mm512_srlv_epi32(_mm512_shuffle_epi8(v, nibbles), each(0, 0, 4, 4));
             let low = _mm512_and_si512(low, _mm512_set1_epi8(15));
             let high = _mm512_rorv_epi32(_mm512_shuffle_epi8(v, pairs), each(28, 30, 0, 2));
@@ -248,7 +253,7 @@ impl Leaf for BlockIQ4_XS {
         // As 16-bit units: byte 4 + j / 2 and bytes 2 and 3, for scale j.
         let nibbles = each(0x8004_8004, 0x8005_8005, 0x8006_8006, 0x8007_8007);
         let pairs = _mm512_set1_epi32(0x0302_0302);
-        for (g, v) in raw.into_iter().enumerate() {
+        for (g, &v) in raw.iter().enumerate() {
             let low = _mm512_srlv_epi16(_mm512_shuffle_epi8(v, nibbles), _mm512_set1_epi32(4 << 16));
             let low = _mm512_and_si512(low, _mm512_set1_epi16(15));
             let shift = each(0x0002_0000, 0x0006_0004, 0x000a_0008, 0x000e_000c);
@@ -280,6 +285,7 @@ impl Leaf for BlockIQ4_XS {
             let table = _mm512_broadcast_i32x4(_mm_loadu_si128(TABLE.as_ptr().cast()));
             (table, nibbles(load(p.add(8))), nibbles(load(p.add(72))))
         };
-        [a, b, c, d].map(|v| _mm512_shuffle_epi8(table, v))
+        let value = |v| _mm512_shuffle_epi8(table, v);
+        [value(a), value(b), value(c), value(d)]
     }
 }

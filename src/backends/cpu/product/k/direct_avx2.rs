@@ -47,8 +47,10 @@ unsafe fn direct_rows<B: Leaf, const NT: usize>(w: &Rows, x: &Rows, out: Sums) {
             let mut acc = [_mm256_setzero_ps(); NT];
             for b in 0..w.n / 256 {
                 let at = b * size;
-                let x: [Acts; NT] =
-                    std::array::from_fn(|t| Acts::load::<B>(x.ptr.add(t * x.row_bytes + b * X_BYTES)));
+                let mut acts = [Acts::nothing(); NT];
+                for (t, acts) in acts.iter_mut().enumerate() {
+                    *acts = Acts::load(x.ptr.add(t * x.row_bytes + b * X_BYTES));
+                }
                 let mut sums = [[_mm256_setzero_si256(); 8]; NT];
                 let mut mins = [[_mm256_setzero_si256(); 8]; NT];
                 // The compiler must not know this number: unrolled, eight rows would be in flight, in memory.
@@ -62,18 +64,18 @@ unsafe fn direct_rows<B: Leaf, const NT: usize>(w: &Rows, x: &Rows, out: Sums) {
                     let codes = B::codes(p);
                     let [scales, least] = B::head(p);
                     let scales = halves::<B>(scales);
-                    for (sums, x) in sums.iter_mut().zip(&x) {
+                    for (sums, x) in sums.iter_mut().zip(&acts) {
                         sums[r] = x.sum::<B>(&codes, scales);
                     }
                     if B::HAS_MIN {
                         let least = halves::<B>(least);
-                        for (mins, x) in mins.iter_mut().zip(&x) {
+                        for (mins, x) in mins.iter_mut().zip(&acts) {
                             mins[r] = _mm256_madd_epi16(least, x.sums);
                         }
                     }
                 }
                 let wd = scales_8(&row, at + B::D);
-                for (t, x) in x.iter().enumerate() {
+                for (t, x) in acts.iter().enumerate() {
                     let d = _mm256_mul_ps(wd, x.d);
                     acc[t] = _mm256_fmadd_ps(d, _mm256_cvtepi32_ps(sum_rows(sums[t])), acc[t]);
                     if B::HAS_MIN {
@@ -82,8 +84,8 @@ unsafe fn direct_rows<B: Leaf, const NT: usize>(w: &Rows, x: &Rows, out: Sums) {
                     }
                 }
             }
-            for (t, acc) in acc.into_iter().enumerate() {
-                store(acc, out.ptr.add(t * out.stride + r0), valid);
+            for (t, acc) in acc.iter().enumerate() {
+                store(*acc, out.ptr.add(t * out.stride + r0), valid);
             }
         }
         r0 += 8;
@@ -112,11 +114,17 @@ struct Acts {
 }
 
 impl Acts {
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn nothing() -> Acts {
+        Acts { qs: std::ptr::null(), sums: _mm256_setzero_si256(), d: _mm256_setzero_ps() }
+    }
+
     /// # Safety
     /// AVX2 is there and `p` points to a readable Q8_K block, which outlives this.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn load<B: Leaf>(p: *const u8) -> Acts {
+    unsafe fn load(p: *const u8) -> Acts {
         // SAFETY: the caller's promise.
         unsafe {
             // Even sums to the first half, odd ones to the second.

@@ -75,8 +75,10 @@ unsafe fn direct_rows<B: Leaf, const NT: usize>(w: &Rows, x: &Rows, out: Sums) {
             let ahead = 16 * w.row_bytes;
             let mut acc = [_mm512_setzero_ps(); NT];
             for b in 0..w.n / 256 {
-                let x: [Acts; NT] =
-                    std::array::from_fn(|t| Acts::load::<B>(x.ptr.add(t * x.row_bytes + b * X_BYTES)));
+                let mut acts = [Acts::nothing(); NT];
+                for (t, acts) in acts.iter_mut().enumerate() {
+                    *acts = Acts::load::<B>(x.ptr.add(t * x.row_bytes + b * X_BYTES));
+                }
                 let head = B::head(&row);
                 // The compiler must not know this number: unrolled, the rows of all groups would be in flight,
                 // in memory.
@@ -91,28 +93,30 @@ unsafe fn direct_rows<B: Leaf, const NT: usize>(w: &Rows, x: &Rows, out: Sums) {
                         }
                         let codes = B::codes(p);
                         let scales = scale_lanes::<B>(head.scales.0[place(4 * g + i)].as_ptr());
-                        for (lanes, x) in lanes.iter_mut().zip(&x) {
+                        for (lanes, x) in lanes.iter_mut().zip(&acts) {
                             lanes[i] = x.sum::<B>(&codes, &scales);
                         }
                     }
-                    for (sums, lanes) in sums.iter_mut().zip(lanes) {
-                        sums[g & 3] = sum_parts(lanes);
+                    for (sums, lanes) in sums.iter_mut().zip(&lanes) {
+                        sums[g & 3] = sum_parts(*lanes);
                     }
                 }
-                for ((acc, sums), x) in acc.iter_mut().zip(sums).zip(&x) {
+                for ((acc, sums), x) in acc.iter_mut().zip(&sums).zip(&acts) {
                     let d = _mm512_mul_ps(head.d, x.d);
-                    *acc = _mm512_fmadd_ps(d, _mm512_cvtepi32_ps(sum_across(sums)), *acc);
+                    *acc = _mm512_fmadd_ps(d, _mm512_cvtepi32_ps(sum_across(*sums)), *acc);
                     if B::HAS_MIN {
                         let d = _mm512_mul_ps(head.dmin, x.d);
                         let sums = _mm512_cvtepi32_ps(x.min_sums::<B>(&head.mins));
                         *acc = _mm512_fnmadd_ps(d, sums, *acc);
                     }
                 }
-                row = row.map(|p| p.wrapping_add(size));
+                for p in &mut row {
+                    *p = p.wrapping_add(size);
+                }
             }
             let mask = 0xffffu16 >> (16 - valid);
-            for (t, acc) in acc.into_iter().enumerate() {
-                _mm512_mask_storeu_ps(out.ptr.add(t * out.stride + r0), mask, acc);
+            for (t, acc) in acc.iter().enumerate() {
+                _mm512_mask_storeu_ps(out.ptr.add(t * out.stride + r0), mask, *acc);
             }
         }
         r0 += 16;
@@ -133,18 +137,22 @@ unsafe fn scale_lanes<B: Leaf>(scales: *const i8) -> [__m512i; 2] {
         let index = |at: *const u8| _mm512_loadu_si512(at.cast());
         if B::WIDE {
             let all = _mm512_castsi256_si512(_mm256_cvtepi8_epi32(bytes));
-            [0, 1].map(|i| _mm512_permutexvar_epi32(index(p.dwords[i].as_ptr().cast()), all))
+            let part = |i: usize| _mm512_permutexvar_epi32(index(p.dwords[i].as_ptr().cast()), all);
+            [part(0), part(1)]
         } else if B::SIGNED {
             let all = _mm512_castsi256_si512(_mm256_cvtepi8_epi16(bytes));
-            [0, 1].map(|i| _mm512_permutexvar_epi16(index(p.units[i].as_ptr().cast()), all))
+            let part = |i: usize| _mm512_permutexvar_epi16(index(p.units[i].as_ptr().cast()), all);
+            [part(0), part(1)]
         } else {
             let all = _mm512_broadcast_i32x4(bytes);
-            [0, 1].map(|i| _mm512_shuffle_epi8(all, index(p.bytes[i].as_ptr())))
+            let part = |i: usize| _mm512_shuffle_epi8(all, index(p.bytes[i].as_ptr()));
+            [part(0), part(1)]
         }
     }
 }
 
 /// A block of one activation row, in the order of the weight's codes.
+#[derive(Clone, Copy)]
 struct Acts {
     qs: [__m512i; 4],
     /// What the bias of the codes adds to each lane of products, negative.
@@ -155,13 +163,20 @@ struct Acts {
 }
 
 impl Acts {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+    fn nothing() -> Acts {
+        let zero = _mm512_setzero_si512();
+        Acts { qs: [zero; 4], fix: [zero; 4], sums: [zero; 2], d: _mm512_setzero_ps() }
+    }
+
     /// # Safety
     /// AVX-512 with VNNI is there and `p` points to a readable Q8_K block.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
     unsafe fn load<B: Leaf>(p: *const u8) -> Acts {
         let zero = _mm512_setzero_si512();
-        let mut x = Acts { qs: [zero; 4], fix: [zero; 4], sums: [zero; 2], d: _mm512_setzero_ps() };
+        let mut x = Acts::nothing();
         // SAFETY: the caller's promise; the orders hold every multiple of 16 below 256.
         unsafe {
             for (i, order) in B::ORDER.iter().enumerate() {

@@ -63,9 +63,9 @@ pub(super) unsafe fn pack_weights<B: Leaf>(w: &Rows, out: *mut u8) {
                 let at = b * size_of::<B>();
                 let step = out.add(b * step_bytes::<B>() + half * 32);
                 let mut codes = [[_mm256_setzero_si256(); 8]; 8];
-                for (r, p) in row.into_iter().enumerate() {
-                    for (codes, part) in codes.iter_mut().zip(B::codes(p.add(at))) {
-                        codes[r] = part;
+                for (r, p) in row.iter().enumerate() {
+                    for (codes, part) in codes.iter_mut().zip(&B::codes(p.add(at))) {
+                        codes[r] = *part;
                     }
                     let head: [[i8; 16]; 2] = std::mem::transmute(B::head(p.add(at)));
                     let place = |at: usize| step.add(at + 4 * r).cast::<[i16; 2]>();
@@ -78,8 +78,8 @@ pub(super) unsafe fn pack_weights<B: Leaf>(w: &Rows, out: *mut u8) {
                         }
                     }
                 }
-                for (i, codes) in codes.into_iter().enumerate() {
-                    for (j, group) in transpose_8(codes).into_iter().enumerate() {
+                for (i, codes) in codes.iter().enumerate() {
+                    for (j, &group) in transpose_8(*codes).iter().enumerate() {
                         _mm256_store_si256(step.add((8 * i + j) * W_VECTOR).cast(), group);
                     }
                 }
@@ -176,7 +176,7 @@ pub(super) unsafe fn tile<B: Leaf, const NT: usize>(t: &Tile) {
                     let q = vector(k * W_VECTOR);
                     for (n, sum) in sum.iter_mut().enumerate() {
                         let a = splat(k * X_VECTOR + 4 * n);
-                        for (sum, q) in sum.iter_mut().zip(q) {
+                        for (sum, &q) in sum.iter_mut().zip(&q) {
                             let products = if B::BIAS == SIGNED {
                                 _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(a, q))
                             } else {
@@ -187,15 +187,18 @@ pub(super) unsafe fn tile<B: Leaf, const NT: usize>(t: &Tile) {
                     }
                 }
                 let scale = vector(W_SCALES + part * (4 * B::GROUPS) / B::SUB * W_VECTOR);
-                for (total, sum) in total.iter_mut().zip(sum) {
-                    for ((total, sum), scale) in total.iter_mut().zip(sum).zip(scale) {
-                        *total = _mm256_add_epi32(*total, _mm256_madd_epi16(sum, scale));
+                for (total, sum) in total.iter_mut().zip(&sum) {
+                    for ((total, sum), scale) in total.iter_mut().zip(sum).zip(&scale) {
+                        *total = _mm256_add_epi32(*total, _mm256_madd_epi16(*sum, *scale));
                     }
                 }
             }
-            let numbers = |at: usize| vector(at).map(|v| _mm256_castsi256_ps(v));
+            let numbers = |at: usize| {
+                let [a, b] = vector(at);
+                [_mm256_castsi256_ps(a), _mm256_castsi256_ps(b)]
+            };
             let wd = numbers(W_D);
-            for (n, (acc, total)) in acc.iter_mut().zip(total).enumerate() {
+            for (n, (acc, total)) in acc.iter_mut().zip(&total).enumerate() {
                 let xd = _mm256_castsi256_ps(splat(X_D + 4 * n));
                 for h in 0..2 {
                     let sum = _mm256_cvtepi32_ps(total[h]);
@@ -206,8 +209,8 @@ pub(super) unsafe fn tile<B: Leaf, const NT: usize>(t: &Tile) {
                     let pairs = if B::SUB == 16 { X_PAIRS_16 } else { X_PAIRS_32 };
                     for j in 0..128 / B::SUB {
                         let x = splat(pairs + j * X_VECTOR + 4 * n);
-                        for (sum, mins) in sum.iter_mut().zip(vector(mins_at::<B>() + j * W_VECTOR)) {
-                            *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(mins, x));
+                        for (sum, mins) in sum.iter_mut().zip(&vector(mins_at::<B>() + j * W_VECTOR)) {
+                            *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(*mins, x));
                         }
                     }
                     let wd = numbers(W_DMIN);
@@ -221,11 +224,11 @@ pub(super) unsafe fn tile<B: Leaf, const NT: usize>(t: &Tile) {
             x = x.add(X_STEP);
         }
     }
-    for (n, acc) in acc.into_iter().enumerate() {
-        for (h, acc) in acc.into_iter().enumerate() {
+    for (n, acc) in acc.iter().enumerate() {
+        for (h, acc) in acc.iter().enumerate() {
             let valid = t.rows.saturating_sub(8 * h).min(8);
             // SAFETY: the caller's promise; only rows that exist are stored.
-            unsafe { store(acc, t.out.ptr.wrapping_add(n * t.out.stride + 8 * h), valid) };
+            unsafe { store(*acc, t.out.ptr.wrapping_add(n * t.out.stride + 8 * h), valid) };
         }
     }
 }

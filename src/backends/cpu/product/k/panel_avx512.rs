@@ -64,17 +64,17 @@ pub(super) unsafe fn pack_weights<B: Leaf>(w: &Rows, out: *mut u8) {
                 let step = out.add(b * step_bytes::<B>() + half * 64);
                 let head = B::head(&row);
                 let mut codes = [[_mm512_setzero_si512(); 16]; 4];
-                for (r, p) in row.into_iter().enumerate() {
+                for (r, &p) in row.iter().enumerate() {
                     let mut four = B::codes(p);
                     if B::FLAT.is_some() {
                         four = flat_codes::<B>(four, head.scales.0[super::avx512::place(r)].as_ptr());
                     }
-                    for (codes, four) in codes.iter_mut().zip(four) {
-                        codes[r] = four;
+                    for (codes, four) in codes.iter_mut().zip(&four) {
+                        codes[r] = *four;
                     }
                 }
-                for (codes, order) in codes.into_iter().zip(B::ORDER) {
-                    for (j, v) in transpose_16(codes).into_iter().enumerate() {
+                for (codes, order) in codes.iter().zip(&B::ORDER) {
+                    for (j, &v) in transpose_16(codes).iter().enumerate() {
                         let group = usize::from(order[j / 4]) / 4 + j % 4;
                         _mm512_store_si512(step.add(group * W_VECTOR).cast(), v);
                     }
@@ -82,8 +82,8 @@ pub(super) unsafe fn pack_weights<B: Leaf>(w: &Rows, out: *mut u8) {
                 _mm512_store_ps(step.add(W_D).cast(), head.d);
                 if B::HAS_MIN {
                     _mm512_store_ps(step.add(W_DMIN).cast(), head.dmin);
-                    for (k, mins) in head.mins.into_iter().take(32 / B::SUB).enumerate() {
-                        for (j, pairs) in dwords_4(mins).into_iter().enumerate() {
+                    for (k, mins) in head.mins.iter().take(32 / B::SUB).enumerate() {
+                        for (j, &pairs) in dwords_4(*mins).iter().enumerate() {
                             _mm512_store_si512(step.add(W_MINS + (4 * k + j) * W_VECTOR).cast(), pairs);
                         }
                     }
@@ -91,7 +91,9 @@ pub(super) unsafe fn pack_weights<B: Leaf>(w: &Rows, out: *mut u8) {
                 if B::FLAT.is_none() {
                     pack_scales::<B>(&head.scales, step.add(scales_at::<B>()));
                 }
-                row = row.map(|p| p.wrapping_add(size_of::<B>()));
+                for p in &mut row {
+                    *p = p.wrapping_add(size_of::<B>());
+                }
             }
         }
     }
@@ -109,7 +111,7 @@ unsafe fn pack_scales<B: Leaf>(scales: &Scales, out: *mut u8) {
         // SAFETY: four rows are 64 bytes, aligned as `Scales` is.
         *raw = unsafe { _mm512_load_si512(scales.as_ptr().cast()) };
     }
-    for (k, v) in dwords_4(raw).into_iter().take(64 / B::SUB).enumerate() {
+    for (k, &v) in dwords_4(raw).iter().take(64 / B::SUB).enumerate() {
         for i in 0..4 {
             let top = _mm512_sllv_epi32(v, _mm512_set1_epi32(24 - 8 * i));
             let place = out.wrapping_add((4 * k + i as usize) * W_VECTOR);
@@ -129,8 +131,9 @@ unsafe fn flat_codes<B: Leaf>(codes: [__m512i; 4], scales: *const i8) -> [__m512
     // SAFETY: the caller's promise.
     let all = _mm512_broadcast_i32x4(unsafe { _mm_loadu_si128(scales.cast()) });
     let mut out = codes;
-    for (out, order) in out.iter_mut().zip(B::ORDER) {
-        let [a, b, c, d] = order.map(|at| i32::from(at) / 16 * 0x0101_0101);
+    for (out, order) in out.iter_mut().zip(&B::ORDER) {
+        let part = |i: usize| i32::from(order[i]) / 16 * 0x0101_0101;
+        let (a, b, c, d) = (part(0), part(1), part(2), part(3));
         let index = _mm512_setr_epi32(a, a, a, a, b, b, b, b, c, c, c, c, d, d, d, d);
         let scale = _mm512_shuffle_epi8(all, index);
         let quants = _mm512_sub_epi8(*out, _mm512_set1_epi8(B::BIAS.cast_signed()));
@@ -149,7 +152,7 @@ unsafe fn flat_codes<B: Leaf>(codes: [__m512i; 4], scales: *const i8) -> [__m512
 /// A 16 x 16 transposition of dwords: register j holds dword j of every row.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-fn transpose_16(p: [__m512i; 16]) -> [__m512i; 16] {
+fn transpose_16(p: &[__m512i; 16]) -> [__m512i; 16] {
     // Per four rows: dword j of the four rows in each 128-bit part, j = 0, 1, 2, 3.
     let mut four = [[_mm512_setzero_si512(); 4]; 4];
     for (four, p) in four.iter_mut().zip(p.as_chunks::<4>().0) {
@@ -183,18 +186,29 @@ pub(super) unsafe fn pack_acts(x: &Rows, out: *mut u8) {
             std::array::from_fn(|t| x.ptr.add(t.min(x.rows - 1).min(TILE_ACTS - 1) * x.row_bytes));
         for b in 0..x.n / 256 {
             let step = out.add(b * X_STEP);
-            let load = |at: usize| row.map(|p| _mm256_loadu_si256(p.add(b * X_BYTES + at).cast()));
+            let load = |at: usize| {
+                let mut out = [zero; 8];
+                for (out, p) in out.iter_mut().zip(row) {
+                    *out = _mm256_loadu_si256(p.add(b * X_BYTES + at).cast());
+                }
+                out
+            };
             let store = |at: usize, v: __m256i| _mm256_storeu_si256(step.add(at).cast(), v);
             for part in 0..8 {
-                for (k, quad) in transpose_8(load(X_QS + 32 * part)).into_iter().enumerate() {
+                for (k, &quad) in transpose_8(load(X_QS + 32 * part)).iter().enumerate() {
                     store((8 * part + k) * X_VECTOR, quad);
                 }
             }
-            let d = row.map(|p| p.add(b * X_BYTES).cast::<i32>().read_unaligned());
-            store(X_D, _mm256_loadu_si256(d.as_ptr().cast()));
+            for (t, p) in row.iter().enumerate() {
+                let d = p.add(b * X_BYTES).cast::<f32>().read_unaligned();
+                step.add(X_D + 4 * t).cast::<f32>().write_unaligned(d);
+            }
             let pairs = transpose_8(load(X_BSUMS));
-            let twos = pairs.map(|v| _mm256_madd_epi16(v, _mm256_set1_epi16(1)));
-            let sum = twos.into_iter().fold(zero, |a, v| _mm256_add_epi32(a, v));
+            let (mut twos, mut sum) = (pairs, zero);
+            for two in &mut twos {
+                *two = _mm256_madd_epi16(*two, _mm256_set1_epi16(1));
+                sum = _mm256_add_epi32(sum, *two);
+            }
             store(X_FLAT, _mm256_mullo_epi32(sum, _mm256_set1_epi32(-124)));
             for (j, two) in twos.as_chunks::<2>().0.iter().enumerate() {
                 store(
@@ -202,18 +216,18 @@ pub(super) unsafe fn pack_acts(x: &Rows, out: *mut u8) {
                     _mm256_blend_epi16::<0xAA>(two[0], _mm256_slli_epi32::<16>(two[1])),
                 );
             }
-            for (j, pair) in pairs.into_iter().enumerate() {
+            for (j, &pair) in pairs.iter().enumerate() {
                 store(X_PAIRS_16 + j * X_VECTOR, pair);
             }
-            for (j, pair) in pairs.into_iter().enumerate() {
+            for (j, &pair) in pairs.iter().enumerate() {
                 let (low, high) = (_mm256_slli_epi32::<16>(pair), _mm256_srai_epi32::<16>(pair));
                 let fix = [_mm256_srai_epi32::<11>(low), _mm256_slli_epi32::<5>(high)];
-                for (i, fix) in fix.into_iter().enumerate() {
-                    store(X_FIX_16 + (2 * j + i) * X_VECTOR, _mm256_sub_epi32(zero, fix));
+                for (i, fix) in fix.iter().enumerate() {
+                    store(X_FIX_16 + (2 * j + i) * X_VECTOR, _mm256_sub_epi32(zero, *fix));
                 }
             }
-            for (j, two) in twos.into_iter().enumerate() {
-                store(X_FIX_32 + j * X_VECTOR, _mm256_sub_epi32(zero, _mm256_slli_epi32::<7>(two)));
+            for (j, two) in twos.iter().enumerate() {
+                store(X_FIX_32 + j * X_VECTOR, _mm256_sub_epi32(zero, _mm256_slli_epi32::<7>(*two)));
             }
         }
     }
@@ -266,6 +280,13 @@ unsafe fn tile_halves<B: Leaf, const NT: usize, const H: usize>(t: &Tile) {
         unsafe {
             let splat = |at: usize| _mm512_set1_epi32(x.add(at).cast::<i32>().read_unaligned());
             let vector = |at: usize, h: usize| _mm512_load_si512(w.add(at + 64 * h).cast());
+            let vectors = |at: usize| {
+                let mut out = [zero; H];
+                for (h, out) in out.iter_mut().enumerate() {
+                    *out = vector(at, h);
+                }
+                out
+            };
             let mut total = [[zero; H]; NT];
             for sub in 0..subs {
                 let mut sum = [[zero; H]; NT];
@@ -275,11 +296,11 @@ unsafe fn tile_halves<B: Leaf, const NT: usize, const H: usize>(t: &Tile) {
                     }
                 }
                 for k in sub * quads..(sub + 1) * quads {
-                    let q: [__m512i; H] = std::array::from_fn(|h| vector(k * W_VECTOR, h));
+                    let q = vectors(k * W_VECTOR);
                     for (n, sum) in sum.iter_mut().enumerate() {
                         let a = splat(k * X_VECTOR + 4 * n);
-                        for (sum, q) in sum.iter_mut().zip(q) {
-                            *sum = _mm512_dpbusd_epi32(*sum, q, a);
+                        for (sum, q) in sum.iter_mut().zip(&q) {
+                            *sum = _mm512_dpbusd_epi32(*sum, *q, a);
                         }
                     }
                 }
@@ -287,20 +308,19 @@ unsafe fn tile_halves<B: Leaf, const NT: usize, const H: usize>(t: &Tile) {
                     total = sum;
                     continue;
                 }
-                let scale: [__m512i; H] =
-                    std::array::from_fn(|h| vector(scales_at::<B>() + sub * W_VECTOR, h));
-                for (total, sum) in total.iter_mut().zip(sum) {
-                    for ((total, sum), scale) in total.iter_mut().zip(sum).zip(scale) {
-                        *total = _mm512_add_epi32(*total, _mm512_mullo_epi32(sum, scale));
+                let scale = vectors(scales_at::<B>() + sub * W_VECTOR);
+                for (total, sum) in total.iter_mut().zip(&sum) {
+                    for ((total, sum), scale) in total.iter_mut().zip(sum).zip(&scale) {
+                        *total = _mm512_add_epi32(*total, _mm512_mullo_epi32(*sum, *scale));
                     }
                 }
             }
             let number = |at: usize, h: usize| _mm512_castsi512_ps(vector(at, h));
-            for (n, (acc, total)) in acc.iter_mut().zip(total).enumerate() {
+            for (n, (acc, total)) in acc.iter_mut().zip(&total).enumerate() {
                 let xd = _mm512_castsi512_ps(splat(X_D + 4 * n));
                 for (h, (acc, total)) in acc.iter_mut().zip(total).enumerate() {
                     let d = _mm512_mul_ps(number(W_D, h), xd);
-                    *acc = _mm512_fmadd_ps(d, _mm512_cvtepi32_ps(total), *acc);
+                    *acc = _mm512_fmadd_ps(d, _mm512_cvtepi32_ps(*total), *acc);
                     if B::HAS_MIN {
                         let pairs = if B::SUB == 16 { X_PAIRS_16 } else { X_PAIRS_32 };
                         let mut sum = zero;
@@ -317,12 +337,12 @@ unsafe fn tile_halves<B: Leaf, const NT: usize, const H: usize>(t: &Tile) {
             x = x.add(X_STEP);
         }
     }
-    for (n, acc) in acc.into_iter().enumerate() {
-        for (h, acc) in acc.into_iter().enumerate() {
+    for (n, acc) in acc.iter().enumerate() {
+        for (h, acc) in acc.iter().enumerate() {
             let valid = t.rows.saturating_sub(16 * h).min(16);
             let mask = (0xffffu32 >> (16 - valid)) as u16;
             // SAFETY: the caller's promise; only rows that exist are stored.
-            unsafe { _mm512_mask_storeu_ps(t.out.ptr.add(n * t.out.stride + 16 * h), mask, acc) };
+            unsafe { _mm512_mask_storeu_ps(t.out.ptr.add(n * t.out.stride + 16 * h), mask, *acc) };
         }
     }
 }
