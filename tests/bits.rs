@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::engines::{all_bits, bits, engine, file, mixed, nano, odd, one_thread, tokens};
+use common::engines::{all_bits, bits, engine, file, mixed, nano, odd, one_thread, tokens, wide};
 use quipu::backends::Isa;
 use quipu::engine::{Engine, EngineOptions, Logits, StepInput};
 use quipu::loader::synth::Shape;
@@ -118,6 +118,24 @@ fn a_minimum_everywhere() {
             check(&format!("{dtype} {isa}"), &mut engine(&model, with(512)), &rows);
             check(&format!("{dtype} {isa} in parts"), &mut engine(&model, with(5)), &rows);
         }
+    }
+}
+
+#[test]
+fn mixed_types_of_256() {
+    let types = [DType::Q4_K, DType::Q6_K, DType::Q5_K, DType::Q3_K, DType::IQ4_XS, DType::Q2_K];
+    every_way_of("mixed", &mixed(&wide(), &types), &options());
+}
+
+#[test]
+fn mixed_types_of_32_and_256() {
+    let types = [DType::Q4_K, DType::Q6_K, DType::Q5_0, DType::Q4_K, DType::Q8_0];
+    let model = mixed(&wide(), &types);
+    let rows = expected(&model, &options());
+    for isa in Isa::ALL.into_iter().filter(|i| i.available()) {
+        let with = |n_ubatch| EngineOptions { isa: Some(isa), n_ubatch, threads: Some(2), ..options() };
+        check(&format!("{isa}"), &mut engine(&model, with(64)), &rows);
+        check(&format!("{isa} in parts"), &mut engine(&model, with(5)), &rows);
     }
 }
 

@@ -61,7 +61,7 @@ fn a_plan_of_mixed_types_is_what_it_was() {
     let types = [DType::Q8_0, DType::Q4_0, DType::IQ4_NL, DType::Q5_0, DType::Q4_1];
     let gguf = Gguf::parse(engines::mixed(&shape, &types), &ParseOptions::default()).unwrap();
     let graph = models::declare(&gguf, &[], CacheTypes::default()).unwrap().graph;
-    let text = plan::text::print(&plan::plan(&graph, &options(Phase::Decode)).unwrap());
+    let text = plan::report::print(&plan::plan(&graph, &options(Phase::Decode)).unwrap());
     insta::assert_snapshot!("mixed-decode", text.lines().map(without_line).collect::<Vec<_>>().join("\n"));
 }
 

@@ -16,6 +16,11 @@ pub fn odd() -> Shape {
     Shape { n_embd: 72, n_head: 9, n_head_kv: 3, head_dim: 8, n_ff: 106, n_layer: 3, n_vocab: 391, ..nano() }
 }
 
+/// Rows of whole blocks of 256.
+pub fn wide() -> Shape {
+    Shape { n_embd: 256, n_head: 8, n_head_kv: 4, head_dim: 32, n_ff: 512, n_layer: 2, ..nano() }
+}
+
 /// The file of a shape.
 pub fn file(shape: &Shape, dtype: DType) -> Bytes {
     let mut out = Vec::new();
