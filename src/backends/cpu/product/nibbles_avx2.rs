@@ -16,12 +16,11 @@ use std::arch::x86_64::*;
 ///
 /// # Safety
 /// AVX2 is there, `i` is below 4 and every row has 16 readable bytes at `at`.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
+#[inline(always)]
 unsafe fn load_2(row: &[*const u8; 8], i: usize, at: usize) -> __m256i {
     // SAFETY: the caller's promise.
     unsafe {
-        let (a, b) = (row[i].wrapping_add(at), row[i + 4].wrapping_add(at));
+        let (a, b) = (row[i].add(at), row[i + 4].add(at));
         _mm256_loadu2_m128i(b.cast(), a.cast())
     }
 }
@@ -30,13 +29,12 @@ unsafe fn load_2(row: &[*const u8; 8], i: usize, at: usize) -> __m256i {
 ///
 /// # Safety
 /// AVX2 is there, `i` is below 4 and every row has a readable block at `at`.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
+#[inline(always)]
 unsafe fn codes_2<T: Nibbles>(row: &[*const u8; 8], i: usize, at: usize) -> [__m256i; 2] {
-    let low = _mm256_set1_epi8(15);
     // SAFETY: the caller's promise; the fifth bits are followed by the nibbles, so 16 bytes are there too. The table
     // is 16 bytes.
     unsafe {
+        let low = _mm256_set1_epi8(15);
         let q = load_2(row, i, at + T::AT_NIBBLES);
         let mut codes = [_mm256_and_si256(q, low), _mm256_and_si256(_mm256_srli_epi16::<4>(q), low)];
         if T::FIFTH {
@@ -53,7 +51,7 @@ unsafe fn codes_2<T: Nibbles>(row: &[*const u8; 8], i: usize, at: usize) -> [__m
         }
         if T::TABLE {
             let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(IQ4_VALUES.as_ptr().cast()));
-            codes = codes.map(|c| _mm256_shuffle_epi8(table, c));
+            codes = [_mm256_shuffle_epi8(table, codes[0]), _mm256_shuffle_epi8(table, codes[1])];
         }
         codes
     }
@@ -62,15 +60,14 @@ unsafe fn codes_2<T: Nibbles>(row: &[*const u8; 8], i: usize, at: usize) -> [__m
 /// Products of the codes of a pair of rows with activations, added up in dwords of their rows.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn products<T: Nibbles>(codes: [__m256i; 2], a: [__m256i; 2]) -> __m256i {
+fn products<T: Nibbles>([w0, w1]: [__m256i; 2], [a0, a1]: [__m256i; 2]) -> __m256i {
     let ones = _mm256_set1_epi16(1);
     if T::TABLE {
-        let [lo, hi] = [(codes[0], a[0]), (codes[1], a[1])].map(|(w, a)| {
-            _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(a, w)), ones)
-        });
-        _mm256_add_epi32(lo, hi)
+        let lo = _mm256_maddubs_epi16(_mm256_abs_epi8(w0), _mm256_sign_epi8(a0, w0));
+        let hi = _mm256_maddubs_epi16(_mm256_abs_epi8(w1), _mm256_sign_epi8(a1, w1));
+        _mm256_add_epi32(_mm256_madd_epi16(lo, ones), _mm256_madd_epi16(hi, ones))
     } else {
-        let (lo, hi) = (_mm256_maddubs_epi16(codes[0], a[0]), _mm256_maddubs_epi16(codes[1], a[1]));
+        let (lo, hi) = (_mm256_maddubs_epi16(w0, a0), _mm256_maddubs_epi16(w1, a1));
         _mm256_madd_epi16(_mm256_add_epi16(lo, hi), ones)
     }
 }

@@ -4,6 +4,7 @@
 //! Four rows share a register, 16 bytes each, first the low nibbles (elements 0 to 15), then the high ones (16 to 31),
 //! against activations that lie four times over. Codes stay unsigned, as `vpdpbusd` wants them; what the quants are
 //! below their codes, times the sum of the activations, is taken off the finished integer sum.
+//! What loads and unpacks is `inline(always)`, without features of its own: a call would pass registers by memory.
 
 use super::nibbles::Nibbles;
 use super::q8_avx512::{W_STEP, W_STEP_MIN, act_bytes, direct_bytes, scales_16};
@@ -26,16 +27,14 @@ const TABLE: [u8; 16] = {
 ///
 /// # Safety
 /// AVX-512 is there, `i` is below 4 and every row has 16 readable bytes at `at`.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+#[inline(always)]
 unsafe fn load_4(row: &[*const u8; 16], i: usize, at: usize) -> __m512i {
     // SAFETY: the caller's promise.
     unsafe {
-        let part = |r: usize| _mm_loadu_si128(row[r].wrapping_add(at).cast());
-        let q = _mm512_castsi128_si512(part(i));
-        let q = _mm512_inserti32x4::<1>(q, part(i + 4));
-        let q = _mm512_inserti32x4::<2>(q, part(i + 8));
-        _mm512_inserti32x4::<3>(q, part(i + 12))
+        let q = _mm512_castsi128_si512(_mm_loadu_si128(row[i].add(at).cast()));
+        let q = _mm512_inserti32x4::<1>(q, _mm_loadu_si128(row[i + 4].add(at).cast()));
+        let q = _mm512_inserti32x4::<2>(q, _mm_loadu_si128(row[i + 8].add(at).cast()));
+        _mm512_inserti32x4::<3>(q, _mm_loadu_si128(row[i + 12].add(at).cast()))
     }
 }
 
@@ -43,13 +42,12 @@ unsafe fn load_4(row: &[*const u8; 16], i: usize, at: usize) -> __m512i {
 ///
 /// # Safety
 /// AVX-512 is there, `i` is below 4 and every row has a readable block at `at`.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+#[inline(always)]
 unsafe fn codes_4<T: Nibbles>(row: &[*const u8; 16], i: usize, at: usize) -> [__m512i; 2] {
-    let low = _mm512_set1_epi8(15);
     // SAFETY: the caller's promise; the fifth bits are followed by the nibbles, so 16 bytes are there too. The table
     // is 16 bytes.
     unsafe {
+        let low = _mm512_set1_epi8(15);
         let q = load_4(row, i, at + T::AT_NIBBLES);
         let mut codes = [_mm512_and_si512(q, low), _mm512_and_si512(_mm512_srli_epi16::<4>(q), low)];
         if T::FIFTH {
@@ -65,7 +63,7 @@ unsafe fn codes_4<T: Nibbles>(row: &[*const u8; 16], i: usize, at: usize) -> [__
         }
         if T::TABLE {
             let table = _mm512_broadcast_i32x4(_mm_loadu_si128(TABLE.as_ptr().cast()));
-            codes = codes.map(|c| _mm512_shuffle_epi8(table, c));
+            codes = [_mm512_shuffle_epi8(table, codes[0]), _mm512_shuffle_epi8(table, codes[1])];
         }
         codes
     }
@@ -98,8 +96,7 @@ fn transpose_4([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
 ///
 /// # Safety
 /// AVX-512 is there and every row has a readable block at `at`.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+#[inline(always)]
 unsafe fn scales_and_minima<T: Nibbles>(row: &[*const u8; 16], at: usize) -> [__m512; 2] {
     // SAFETY: the caller's promise; a block with a minimum starts with two f16. The array is 64 bytes.
     unsafe {
@@ -108,10 +105,11 @@ unsafe fn scales_and_minima<T: Nibbles>(row: &[*const u8; 16], at: usize) -> [__
         }
         let mut both = [0u32; 16];
         for (both, row) in both.iter_mut().zip(row) {
-            *both = row.wrapping_add(at).cast::<u32>().read_unaligned();
+            *both = row.add(at).cast::<u32>().read_unaligned();
         }
-        let both = _mm512_loadu_si512(both.as_ptr().cast());
-        [both, _mm512_srli_epi32::<16>(both)].map(|h| _mm512_cvtph_ps(_mm512_cvtepi32_epi16(h)))
+        let d = _mm512_loadu_si512(both.as_ptr().cast());
+        let m = _mm512_srli_epi32::<16>(d);
+        [_mm512_cvtph_ps(_mm512_cvtepi32_epi16(d)), _mm512_cvtph_ps(_mm512_cvtepi32_epi16(m))]
     }
 }
 
