@@ -20,7 +20,7 @@ impl TensorTypes for All {
 
 fn block(g: &mut GraphBuilder<'_>) {
     let x = g.embed("embd", "token_embd", 300, 64);
-    let table = g.rope_table(rope_table::Attrs { n_rot: 16, freq_base: 10000.0, freq_scale: 1.0 }, None);
+    let table = g.rope_table("rope_table", rope_table::Attrs::plain(16, 10000.0), &[]);
     g.layer(0);
     let cur = g.rms_norm("attn_norm", x, "attn_norm", 1e-5);
     let q = g.linear("Qcur_proj", cur, "attn_q", 64);
@@ -109,6 +109,52 @@ fn every_invariant_is_checked() {
     let add = (0..=last).map(OpId).find(|i| g.ops[*i].op.kind().name() == "add").unwrap();
     let own = g.ops[add].outs[0];
     assert_eq!(code(&|g| g.ops[add].args[0] = own), "Cycle");
+}
+
+/// Three products with the parts of one matrix, and norms of heads.
+fn parts(rows: [std::ops::Range<u32>; 3], of: [u32; 3]) -> Result<Graph, quipu::Error> {
+    let all = All(DType::F16);
+    let mut g = GraphBuilder::new("toy", &all, CacheTypes::default());
+    let x = g.embed("inp", "token_embd", 96, 64);
+    let mut sum = x;
+    for (i, (rows, of)) in rows.into_iter().zip(of).enumerate() {
+        let y = g.linear_rows_bias(&format!("y{i}"), x, "joined", rows, of);
+        let y = g.head_norm(&format!("n{i}"), y, &format!("norm{i}"), 16, 1e-5);
+        sum = g.add(&format!("sum{i}"), sum, y);
+    }
+    g.output(sum);
+    g.finish()
+}
+
+#[test]
+fn parts_of_a_tensor_are_weights_of_their_own_and_one_demand() {
+    let g = parts([0..64, 128..192, 64..128], [192; 3]).unwrap();
+    assert_eq!(text::parse(&text::print(&g)).unwrap(), g);
+    assert!(
+        text::print(&g).contains("\"joined.weight\" F16 [64, 64] from 128 of 192"),
+        "{}",
+        text::print(&g)
+    );
+    assert!(g.find("joined.weight[128..192]").is_some() && g.find("joined.bias[0..64]").is_some());
+    let wants = quipu::models::wants(&g);
+    let joined: Vec<_> = wants.iter().filter(|w| w.name.starts_with("joined")).map(|w| &w.dims[..]).collect();
+    assert_eq!(joined, [&[64, 192][..], &[192]]);
+}
+
+#[test]
+fn parts_that_overlap_leave_the_tensor_or_disagree_are_errors() {
+    let code = |rows, of| parts(rows, of).unwrap_err().code();
+    assert_eq!(code([0..64, 63..127, 128..192], [192; 3]), "BadPart");
+    assert_eq!(code([0..64, 64..128, 129..193], [192; 3]), "BadPart");
+    assert_eq!(code([0..64, 64..128, 128..192], [192, 192, 193]), "BadPart");
+    assert_eq!(code([0..64, 64..128, u32::MAX - 64..u32::MAX], [192; 3]), "BadPart");
+    assert_eq!(
+        code([0..64, 64..128, 0..192], [192; 3]),
+        "BadOp",
+        "the whole is too wide for its norm and sum"
+    );
+    assert!(parts([0..64, 64..64, 128..192], [192; 3]).is_err(), "no rows");
+    assert!(parts([0..64, 128..64, 128..192], [192; 3]).is_err(), "fewer than no rows");
 }
 
 #[test]

@@ -34,7 +34,10 @@ impl Weights {
         };
         let (mut bytes, mut places) = (Vec::new(), HashMap::new());
         for w in g.weights.rows() {
-            let n: usize = w.shape.iter().map(|d| *d as usize).product();
+            if places.contains_key(&w.name) {
+                continue;
+            }
+            let n: usize = w.tensor_shape().iter().map(|d| *d as usize).product();
             let values: Vec<f32> =
                 (0..n).map(|_| next() + if w.shape.len() == 1 { 1.0 } else { 0.0 }).collect();
             let mut encoded = vec![0; w.dtype.row_bytes(n).unwrap()];

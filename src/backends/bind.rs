@@ -268,17 +268,19 @@ fn weight(
 ) -> Result<Address> {
     let problem = |code| Problem::new(code, format!("tensor \"{}\"", escape(&w.name)));
     let range = find(w).ok_or_else(|| Error::model(problem("MissingTensor")))?;
-    let bytes = file.get(range.clone()).filter(|b| b.len() as u64 == w.bytes);
+    let (part, whole) = w.span().ok_or_else(|| bad_step("a part outside its tensor"))?;
+    let bytes = file.get(range.clone()).filter(|b| b.len() as u64 == whole);
     let bytes = bytes.ok_or_else(|| {
         let p = problem("OutOfFile").at(range.start as u64).found(format!("{} bytes", range.len()));
-        Error::model(p.expected(format!("{} bytes inside the file", w.bytes)))
+        Error::model(p.expected(format!("{whole} bytes inside the file")))
     })?;
     // Kernels read floats and block scales in place.
     if bytes.as_ptr().addr() % 4 != 0 {
         let p = problem("MisalignedOffset").at(range.start as u64);
         return Err(Error::model(p.expected("a multiple of 4").hint("use --load-mode read")));
     }
-    Ok(Address(bytes.as_ptr().cast_mut()))
+    // Inside: the span ends with the tensor at the latest.
+    Ok(Address(bytes.as_ptr().wrapping_add(part.start as usize).cast_mut()))
 }
 
 #[cold]

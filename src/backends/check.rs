@@ -129,6 +129,9 @@ fn operand(plan: &Plan, i: usize, o: &Operand) -> Result<ValueType, String> {
                 Rows::Fixed(n) => u64::from(n),
                 _ => 0,
             };
+            if w.span().is_none() {
+                return Err(format!("operand {i}: {:?} of weight {:?}", w.part, w.name));
+            }
             let fits = w.ty.dtype == ty.dtype
                 && w.ty.cols() == o.cols
                 && w.ty.rows() == dim

@@ -5,11 +5,12 @@
 //! llama.cpp's: inside a layer `attn_norm` becomes the value `attn_norm-3` and the weight `attn_norm` the tensor
 //! `blk.3.attn_norm.weight`.
 
-use super::{Def, Dim, Graph, Id, OpNode, Shape, Value, ValueId, ValueList, ValueType, Weight, verify};
+use super::{Def, Dim, Graph, Id, OpNode, Part, Shape, Value, ValueId, ValueList, ValueType, Weight, verify};
 use crate::error::{Class, Error, Problem, Result};
 use crate::ops::{self, Op, rope::Pairing};
 use crate::quant::DType;
 use smallvec::SmallVec;
+use std::ops::Range;
 use std::panic::Location;
 
 /// What the builder asks of a file: the type and the dimensions of a tensor, fastest first as GGUF lists them.
@@ -95,34 +96,81 @@ impl<'a> GraphBuilder<'a> {
         self.op1(name, Op::RmsNorm(ops::rms_norm::Attrs { eps }), &[x, w])
     }
 
+    /// Root-mean-square norm of every head of x, all with the weight `[head_dim]`.
+    #[track_caller]
+    pub fn head_norm(&mut self, name: &str, x: ValueId, weight: &str, head_dim: u32, eps: f32) -> ValueId {
+        let w = self.weight(weight, "weight", &[head_dim], Some(DType::F32));
+        self.op1(name, Op::RmsNorm(ops::rms_norm::Attrs { eps }), &[x, w])
+    }
+
     /// Product with the weight `[n_out, cols of x]`. Activations are quantised first if the weight's type asks
     /// for it; products of the same x share that.
     #[track_caller]
     pub fn linear(&mut self, name: &str, x: ValueId, weight: &str, n_out: u32) -> ValueId {
-        let n = self.cols(x);
-        let w = self.weight(weight, "weight", &[n_out, n], None);
-        let x = self.activation_for(x, w);
-        self.op1(name, Op::Linear(ops::linear::Attrs), &[x, w])
+        self.product(name, x, (weight, false), 0..n_out, n_out)
     }
 
     /// Product with the weight `[n_out, cols of x]` and the bias `[n_out]` beside it.
     #[track_caller]
     pub fn linear_bias(&mut self, name: &str, x: ValueId, weight: &str, n_out: u32) -> ValueId {
-        let n = self.cols(x);
-        let w = self.weight(weight, "weight", &[n_out, n], None);
-        let b = self.weight(weight, "bias", &[n_out], Some(DType::F32));
-        let x = self.activation_for(x, w);
-        self.op1(name, Op::Linear(ops::linear::Attrs), &[x, w, b])
+        self.product(name, x, (weight, true), 0..n_out, n_out)
     }
 
-    /// Cosines and sines for the step's positions; `factors` names a weight `[n_rot / 2]` of frequency factors.
+    /// Product with rows `rows` of the weight `[n_out, cols of x]`, for files that store several matrices as one. Rows
+    /// of one tensor that are used twice are an error.
     #[track_caller]
-    pub fn rope_table(&mut self, attrs: ops::rope_table::Attrs, factors: Option<&str>) -> ValueId {
-        let args: ValueList = factors
-            .map(|f| self.weight(f, "weight", &[attrs.n_rot / 2], Some(DType::F32)))
-            .into_iter()
-            .collect();
-        self.op1("rope_table", Op::RopeTable(attrs), &args)
+    pub fn linear_rows(
+        &mut self,
+        name: &str,
+        x: ValueId,
+        weight: &str,
+        rows: Range<u32>,
+        n_out: u32,
+    ) -> ValueId {
+        self.product(name, x, (weight, false), rows, n_out)
+    }
+
+    /// As [`Self::linear_rows`], with the same elements of the bias `[n_out]` beside the weight.
+    #[track_caller]
+    pub fn linear_rows_bias(
+        &mut self,
+        name: &str,
+        x: ValueId,
+        weight: &str,
+        rows: Range<u32>,
+        n_out: u32,
+    ) -> ValueId {
+        self.product(name, x, (weight, true), rows, n_out)
+    }
+
+    #[track_caller]
+    fn product(
+        &mut self,
+        name: &str,
+        x: ValueId,
+        (weight, bias): (&str, bool),
+        rows: Range<u32>,
+        n_out: u32,
+    ) -> ValueId {
+        let n = self.cols(x);
+        let part = (rows != (0..n_out)).then_some(Part { first: rows.start, of: n_out });
+        let m = rows.end.saturating_sub(rows.start);
+        let w = self.weight_part(weight, "weight", &[m, n], part, None);
+        let mut args: ValueList = smallvec::smallvec![self.activation_for(x, w), w];
+        if bias {
+            args.push(self.weight_part(weight, "bias", &[m], part, Some(DType::F32)));
+        }
+        self.op1(name, Op::Linear(ops::linear::Attrs), &args)
+    }
+
+    /// Cosines and sines for the step's positions; `factors` names weights `[n_rot / 2]` of frequency factors: none,
+    /// one, or the one for short and the one for long contexts if [`second_above`](ops::rope_table::Attrs) is set.
+    #[track_caller]
+    pub fn rope_table(&mut self, name: &str, attrs: ops::rope_table::Attrs, factors: &[&str]) -> ValueId {
+        let n = attrs.n_rot / 2;
+        let args: ValueList =
+            factors.iter().map(|f| self.weight(f, "weight", &[n], Some(DType::F32))).collect();
+        self.op1(name, Op::RopeTable(attrs), &args)
     }
 
     /// Rotates every head of x.
@@ -254,13 +302,27 @@ impl<'a> GraphBuilder<'a> {
     /// The value of a weight, demanded with these dimensions (slowest first). A weight the file lacks stands in
     /// as F32; the demand then names it.
     fn weight(&mut self, weight: &str, suffix: &str, dims: &[u32], only: Option<DType>) -> ValueId {
+        self.weight_part(weight, suffix, dims, None, only)
+    }
+
+    /// As [`Self::weight`] for part of a tensor, whose dimensions are `dims`.
+    fn weight_part(
+        &mut self,
+        weight: &str,
+        suffix: &str,
+        dims: &[u32],
+        part: Option<Part>,
+        only: Option<DType>,
+    ) -> ValueId {
         let name = self.tensor_name(weight, suffix);
-        if let Some(w) = self.graph.weights.rows().iter().find(|w| w.name == name) {
+        let mut w = Weight { name, dtype: DType::F32, shape: dims.into(), part, value: ValueId(0) };
+        let same = |o: &&Weight| o.name == w.name && o.shape == w.shape && o.part == w.part;
+        if let Some(w) = self.graph.weights.rows().iter().find(same) {
             return w.value;
         }
-        let found = self.tensors.tensor_type(&name).map(|(t, _)| t);
+        let found = self.tensors.tensor_type(&w.name).map(|(t, _)| t);
         // The demand reports a wrong or unsupported type of the file; the graph goes on with one that fits.
-        let dtype = only.unwrap_or(match found {
+        w.dtype = only.unwrap_or(match found {
             Some(t)
                 if t.weight_codec().is_some_and(|_| t.row_bytes(dims[dims.len() - 1] as usize).is_some()) =>
             {
@@ -270,8 +332,10 @@ impl<'a> GraphBuilder<'a> {
         });
         let shape: Shape = dims.iter().map(|d| Dim::Fixed(*d)).collect();
         let def = Def::Weight(super::WeightId::from_index(self.graph.weights.len()));
-        let value = self.graph.values.push(Value { name: name.clone(), ty: ValueType { dtype, shape }, def });
-        self.graph.weights.push(Weight { name, dtype, shape: dims.into(), value });
+        let ty = ValueType { dtype: w.dtype, shape };
+        w.value = self.graph.values.push(Value { name: w.value_name(), ty, def });
+        let value = w.value;
+        self.graph.weights.push(w);
         value
     }
 

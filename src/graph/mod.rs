@@ -112,7 +112,17 @@ pub struct Value {
     pub def: Def,
 }
 
-/// A weight the architecture demands of the file.
+/// Which part of a tensor a weight is: `shape[0]` rows (elements of a vector) from `first` on. Files that store Q, K
+/// and V as one matrix become three weights that way, and ops need not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// First row.
+    pub first: u32,
+    /// Rows of the whole tensor.
+    pub of: u32,
+}
+
+/// A weight the architecture demands of the file: a tensor, or some rows of one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Weight {
     /// GGUF tensor name.
@@ -121,8 +131,37 @@ pub struct Weight {
     pub dtype: DType,
     /// `[rows, cols]`, or `[n]` for a vector.
     pub shape: SmallVec<[u32; 2]>,
+    /// The rows, if it is not the whole tensor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
     /// The value that stands for it.
     pub value: ValueId,
+}
+
+impl Weight {
+    /// The name of its value: the tensor's, and the rows of a part: `blk.0.attn_qkv.weight[64..96]`.
+    pub fn value_name(&self) -> String {
+        match self.part {
+            None => self.name.clone(),
+            Some(_) => {
+                let rows = self.rows();
+                format!("{}[{}..{}]", self.name, rows.start, rows.end)
+            }
+        }
+    }
+    /// Its rows in the tensor. May reach past the tensor's end in a graph that was not verified.
+    pub fn rows(&self) -> std::ops::Range<u64> {
+        let first = u64::from(self.part.map_or(0, |p| p.first));
+        first..first + u64::from(self.shape.first().copied().unwrap_or(0))
+    }
+    /// Dimensions of the whole tensor, slowest first.
+    pub fn tensor_shape(&self) -> SmallVec<[u32; 2]> {
+        let mut shape = self.shape.clone();
+        if let (Some(p), Some(rows)) = (self.part, shape.first_mut()) {
+            *rows = p.of;
+        }
+        shape
+    }
 }
 
 /// Operand lists are short: four inline covers the unfused ops.

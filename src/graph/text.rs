@@ -4,6 +4,7 @@
 //! graph llama
 //! file 0 "src/models/llama.rs"
 //! w0 v0 "token_embd.weight" F32 [512, 64]
+//! w1 v1 "blk.0.attn_qkv.weight" F32 [64, 64] from 0 of 192
 //! op0 v1 "embd" F32 [T, 64] = embed(v0) null @0:28
 //! output v40
 //! ```
@@ -11,7 +12,8 @@
 //! that was printed.
 
 use super::{
-    Def, Dim, Graph, OpId, OpNode, Shape, Value, ValueId, ValueList, ValueType, Weight, WeightId, verify,
+    Def, Dim, Graph, OpId, OpNode, Part, Shape, Value, ValueId, ValueList, ValueType, Weight, WeightId,
+    verify,
 };
 use crate::error::{Class, Error, Problem, Result};
 use crate::ops::Op;
@@ -25,7 +27,11 @@ pub fn print(g: &Graph) -> String {
         let _ = writeln!(s, "file {i} {}", quote(f));
     }
     for (id, w) in g.weights.iter() {
-        let _ = writeln!(s, "{id} {} {} {}", w.value, quote(&w.name), g.values[w.value].ty);
+        let _ = write!(s, "{id} {} {} {}", w.value, quote(&w.name), g.values[w.value].ty);
+        if let Some(p) = w.part {
+            let _ = write!(s, " from {} of {}", p.first, p.of);
+        }
+        s.push('\n');
     }
     for (id, n) in g.ops.iter() {
         let _ = write!(s, "{id} ");
@@ -101,8 +107,9 @@ fn line_of(g: &mut Graph, values: &mut Vec<Option<Value>>, line: &str) -> Line<(
             let (value, name, ty) = value(&mut rest)?;
             let shape = ty.shape.iter().map(|d| if let Dim::Fixed(n) = d { Ok(*n) } else { Err("numbers") });
             let shape = shape.collect::<std::result::Result<_, _>>()?;
-            define(values, value, Value { name: name.clone(), ty: ty.clone(), def: Def::Weight(id) })?;
-            expect_id(g.weights.push(Weight { name, dtype: ty.dtype, shape, value }) == id)?;
+            let w = Weight { name, dtype: ty.dtype, shape, part: part(rest)?, value };
+            define(values, value, Value { name: w.value_name(), ty, def: Def::Weight(id) })?;
+            expect_id(g.weights.push(w) == id)?;
         }
         _ => {
             let id: OpId = head.parse().map_err(|()| "graph, file, output, a weight or an op id")?;
@@ -142,6 +149,16 @@ fn op(values: &mut Vec<Option<Value>>, line: &str, id: OpId) -> Line<OpNode> {
     let (file, at) = src.split_once(':').ok_or("`@file:line`")?;
     let src = (file.parse().map_err(|_| "a file number")?, at.parse().map_err(|_| "a line number")?);
     Ok(OpNode { op: Op::from_parts(kind, attrs)?, args: args.map_err(|()| "value ids")?, outs, src, rule })
+}
+
+/// ` from 64 of 192`, or nothing, and then the end of the line.
+fn part(rest: &str) -> Line<Option<Part>> {
+    let Some(rest) = rest.strip_prefix(" from ") else {
+        return if rest.is_empty() { Ok(None) } else { Err("` from FIRST of ROWS` or nothing".into()) };
+    };
+    let (first, of) = rest.split_once(" of ").ok_or("a first row and the rows of the tensor")?;
+    let number = |s: &str| s.parse().map_err(|_| "a number of rows");
+    Ok(Some(Part { first: number(first)?, of: number(of)? }))
 }
 
 /// `v3 "name" F32 [T, 64]` at the start of `rest`.

@@ -6,11 +6,12 @@
 //! - V4 operand types fit the op, and result types are what the op infers
 //! - V5 no cycles
 //! - V6 there is an output, and outputs are results of ops
-//! - V7 a weight's value has the weight's type and shape
+//! - V7 a weight's value has the weight's name, type and shape
+//! - V8 weights of one tensor are parts of it that agree on its type and size, lie inside it and do not overlap
 
 use super::{Def, Dim, Graph, Id, OpId, ValueId, WeightId, view};
 use crate::error::Problem;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// Every broken invariant; empty for a sound graph.
 pub fn verify(g: &Graph) -> Vec<Problem> {
@@ -20,6 +21,7 @@ pub fn verify(g: &Graph) -> Vec<Problem> {
         return problems; // The other checks index tables.
     }
     definitions(g, &mut problems);
+    parts(g, &mut problems);
     types(g, &mut problems);
     if let Err(op) = view::order(g) {
         problems.push(broken("Cycle", g, op).found("a cycle through this op"));
@@ -98,12 +100,39 @@ fn definitions(g: &Graph, problems: &mut Vec<Problem>) {
     }
     for (id, w) in g.weights.iter() {
         let v = &g.values[w.value];
-        let same = v.ty.dtype == w.dtype
+        let same = v.name == w.value_name()
+            && v.ty.dtype == w.dtype
             && v.ty.shape.len() == w.shape.len()
             && v.ty.shape.iter().zip(&w.shape).all(|(a, b)| *a == Dim::Fixed(*b))
             && v.def == Def::Weight(WeightId::from_index(id.index()));
         if !same {
             problems.push(Problem::new("BadWeight", format!("{id} {:?}", w.name)).found(v.ty.to_string()));
+        }
+    }
+}
+
+/// Every byte of a tensor belongs to at most one weight, so that sums over weights count it once.
+fn parts(g: &Graph, problems: &mut Vec<Problem>) {
+    let mut tensors: HashMap<&str, Vec<WeightId>> = HashMap::new();
+    for (id, w) in g.weights.iter() {
+        tensors.entry(&w.name).or_default().push(id);
+    }
+    for (id, w) in g.weights.iter() {
+        let mut bad = |found: String, expected: &str| {
+            let p = Problem::new("BadPart", format!("{id} {:?}", w.value_name()));
+            problems.push(p.found(found).expected(expected));
+        };
+        if w.part.is_some_and(|p| w.rows().end > u64::from(p.of) || w.rows().is_empty()) {
+            bad(format!("rows {:?}", w.rows()), "rows of the tensor");
+        }
+        for other in tensors[w.name.as_str()].iter().take_while(|o| **o < id).map(|o| &g.weights[*o]) {
+            if other.rows().start < w.rows().end && w.rows().start < other.rows().end {
+                bad(format!("rows of {:?} too", other.value_name()), "rows that no other weight has");
+            }
+            if other.dtype != w.dtype || other.tensor_shape() != w.tensor_shape() {
+                let whole = |w: &super::Weight| format!("{} {:?}", w.dtype, w.tensor_shape());
+                bad(format!("{} and {}", whole(w), whole(other)), "one type and size of the tensor");
+            }
         }
     }
 }

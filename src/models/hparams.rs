@@ -24,8 +24,6 @@ pub enum RopeScaling {
     Yarn {
         /// Context extension factor.
         factor: f32,
-        /// Context the model was first trained with.
-        orig_ctx: u32,
         /// Mix of extrapolation.
         ext_factor: f32,
         /// Ramp, low side, in rotations.
@@ -35,8 +33,8 @@ pub enum RopeScaling {
     },
     /// Per-dimension factors from tensors, one set for short and one for long contexts.
     LongRope {
-        /// Context above which the long factors hold.
-        orig_ctx: u32,
+        /// Positions are divided by it too; 1 in every published model.
+        factor: f32,
     },
 }
 
@@ -73,6 +71,9 @@ pub struct Hparams {
     pub rope_freq_base: f32,
     /// How the rotary angles are stretched.
     pub rope_scaling: RopeScaling,
+    /// Context length before extension: longer contexts take the long factors of LongRoPE, and YaRN's ramp is
+    /// reckoned from it.
+    pub rope_orig_ctx: u32,
     /// Factor on the rotated values (`rope.scaling.attn_factor`), 1 unless the file says so.
     pub rope_attn_factor: f32,
     /// Factor on the attention scores in place of `1 / sqrt(head_dim_k)`, where the file has one.
@@ -210,7 +211,8 @@ mod tests {
         w.str("llama.rope.scaling.type", "yarn");
         w.u32("llama.rope.scaling.original_context_length", 32);
         let h = Hparams::read(&write(&mut w)).unwrap();
-        assert!(matches!(h.rope_scaling, RopeScaling::Yarn { orig_ctx: 32, .. }), "{:?}", h.rope_scaling);
+        assert!(matches!(h.rope_scaling, RopeScaling::Yarn { beta_fast: 32.0, .. }), "{:?}", h.rope_scaling);
+        assert_eq!(h.rope_orig_ctx, 32);
         let mut w = least();
         w.str("llama.rope.scaling.type", "spiral");
         assert_eq!(Hparams::read(&write(&mut w)).unwrap_err().code(), "Unsupported");

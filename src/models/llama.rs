@@ -4,33 +4,24 @@
 //! rotary positions, grouped-query attention (Ainslie et al., 2023) and a SwiGLU feed-forward. Converters permute
 //! the rows of Q and K, so rotation pairs adjacent dimensions. Llama 3's frequency factors are `rope_freqs.weight`.
 
-use super::blocks;
-use super::{Architecture, Hparams};
+use super::{Architecture, Hparams, blocks, rope};
 use crate::graph::GraphBuilder;
-use crate::graph::builder::Heads;
 use crate::ops::rope::Pairing;
 
 /// The row of the architecture table.
 pub const ARCHITECTURE: Architecture = Architecture { name: "llama", refuse: blocks::refuse_common, build };
 
 fn build(g: &mut GraphBuilder<'_>, hp: &Hparams) {
-    let heads = Heads { n_head: hp.n_head, n_head_kv: hp.n_head_kv, scale: blocks::attention_scale(hp) };
-    let (n_q, n_k, n_v) =
-        (hp.n_head * hp.head_dim_k, hp.n_head_kv * hp.head_dim_k, hp.n_head_kv * hp.head_dim_v);
-
     let mut inp = g.embed("embd", "token_embd", hp.n_vocab, hp.n_embd); // [T, n_embd]
-    let factors = g.has("rope_freqs").then_some("rope_freqs");
-    let rope = g.rope_table(blocks::rope_attrs(hp), factors); // [T, n_rot]
+    let rope = rope::table(g, hp); // [T, n_rot]
 
     for il in 0..hp.n_layer {
         g.layer(il);
         let cur = g.rms_norm("attn_norm", inp, "attn_norm", hp.rms_eps);
-        let q = blocks::linear(g, "Qcur_proj", cur, "attn_q", n_q); // [T, n_head * head_dim]
-        let k = blocks::linear(g, "Kcur_proj", cur, "attn_k", n_k); // [T, n_head_kv * head_dim]
-        let v = blocks::linear(g, "Vcur", cur, "attn_v", n_v);
+        let [q, k, v] = blocks::qkv(g, cur, hp);
         let q = g.rope("Qcur", q, rope, Pairing::Adjacent, hp.head_dim_k);
         let k = g.rope("Kcur", k, rope, Pairing::Adjacent, hp.head_dim_k);
-        let cur = g.attention("kqv_out", q, k, v, heads);
+        let cur = g.attention("kqv_out", q, k, v, blocks::heads(hp));
         let cur = blocks::linear(g, "attn_out", cur, "attn_output", hp.n_embd);
         let ffn_inp = g.add("ffn_inp", cur, inp);
 

@@ -6,6 +6,7 @@ pub mod blocks;
 pub mod hparams;
 pub mod llama;
 pub mod qwen2;
+pub mod rope;
 
 use crate::error::{Class, Error, Problem, Result};
 use crate::graph::Graph;
@@ -15,6 +16,7 @@ use crate::loader::weights::{self, TensorSlot, Want};
 use crate::quant::DType;
 pub use hparams::Hparams;
 use smallvec::SmallVec;
+use std::collections::HashSet;
 
 /// An architecture: its name in `general.architecture`, what it does not support, and its graph.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +55,7 @@ pub struct Declared {
     pub hparams: Hparams,
     /// The graph.
     pub graph: Graph,
-    /// One slot per row of [`Graph::weights`].
+    /// Where each tensor lies, one slot per row of [`wants`].
     pub slots: Vec<TensorSlot>,
     /// Tensors of the file that the graph does not use: worth a warning.
     pub extra: Vec<String>,
@@ -81,12 +83,13 @@ pub fn declare(gguf: &Gguf, extra: &[Architecture], cache: CacheTypes) -> Result
     Ok(Declared { hparams, graph, slots, extra: demanded.extra })
 }
 
-/// What a graph demands of a file, in the order of its weights.
+/// What a graph demands of a file: every tensor once, whole, in the order they are first named.
 pub fn wants(graph: &Graph) -> Vec<Want> {
-    let weights = graph.weights.rows().iter();
+    let mut seen = HashSet::new();
+    let weights = graph.weights.rows().iter().filter(|w| seen.insert(w.name.as_str()));
     weights
         .map(|w| {
-            let dims: Vec<u64> = w.shape.iter().rev().map(|d| u64::from(*d)).collect();
+            let dims: Vec<u64> = w.tensor_shape().iter().rev().map(|d| u64::from(*d)).collect();
             let want = Want::new(&w.name, &dims);
             if w.shape.len() == 1 { want.only(&[DType::F32]) } else { want }
         })

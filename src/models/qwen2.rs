@@ -3,32 +3,24 @@
 //! Yang et al., Qwen2 Technical Report, 2024: as llama, with biases on Q, K and V, half-split rotation pairs, and
 //! an output matrix that may be the embedding table.
 
-use super::blocks;
-use super::{Architecture, Hparams};
+use super::{Architecture, Hparams, blocks, rope};
 use crate::graph::GraphBuilder;
-use crate::graph::builder::Heads;
 use crate::ops::rope::Pairing;
 
 /// The row of the architecture table.
 pub const ARCHITECTURE: Architecture = Architecture { name: "qwen2", refuse: blocks::refuse_common, build };
 
 fn build(g: &mut GraphBuilder<'_>, hp: &Hparams) {
-    let heads = Heads { n_head: hp.n_head, n_head_kv: hp.n_head_kv, scale: blocks::attention_scale(hp) };
-    let (n_q, n_k, n_v) =
-        (hp.n_head * hp.head_dim_k, hp.n_head_kv * hp.head_dim_k, hp.n_head_kv * hp.head_dim_v);
-
     let mut inp = g.embed("embd", "token_embd", hp.n_vocab, hp.n_embd); // [T, n_embd]
-    let rope = g.rope_table(blocks::rope_attrs(hp), None); // [T, n_rot]
+    let rope = rope::table(g, hp); // [T, n_rot]
 
     for il in 0..hp.n_layer {
         g.layer(il);
         let cur = g.rms_norm("attn_norm", inp, "attn_norm", hp.rms_eps);
-        let q = g.linear_bias("Qcur_proj", cur, "attn_q", n_q); // [T, n_head * head_dim]
-        let k = g.linear_bias("Kcur_proj", cur, "attn_k", n_k); // [T, n_head_kv * head_dim]
-        let v = g.linear_bias("Vcur", cur, "attn_v", n_v);
+        let [q, k, v] = blocks::qkv(g, cur, hp);
         let q = g.rope("Qcur", q, rope, Pairing::HalfSplit, hp.head_dim_k);
         let k = g.rope("Kcur", k, rope, Pairing::HalfSplit, hp.head_dim_k);
-        let cur = g.attention("kqv_out", q, k, v, heads);
+        let cur = g.attention("kqv_out", q, k, v, blocks::heads(hp));
         let cur = g.linear("attn_out", cur, "attn_output", hp.n_embd);
         let ffn_inp = g.add("ffn_inp", cur, inp);
 

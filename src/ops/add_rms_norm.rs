@@ -18,6 +18,7 @@ pub struct Attrs {
 pub fn infer(a: &Attrs, args: &[ValueType]) -> Result<Types, String> {
     arity(args, 3..=3)?;
     let sum = add::infer(&add::Attrs, &args[..2])?;
+    rms_norm::check_row(&sum[0], &args[2])?;
     let norm = rms_norm::infer(&rms_norm::Attrs { eps: a.eps }, &[sum[0].clone(), args[2].clone()])?;
     Ok(sum.into_iter().chain(norm).collect())
 }

@@ -19,6 +19,8 @@ pub struct Attrs {
 
 /// Operands: x, weight. Results: the blocks.
 pub fn infer(a: &Attrs, args: &[ValueType]) -> Result<Types, String> {
+    let [x, w] = args else { return Err("takes 2 operands".into()) };
+    rms_norm::check_row(x, w)?;
     let norm = rms_norm::infer(&rms_norm::Attrs { eps: a.eps }, args)?;
     quantize::infer(&quantize::Attrs { to: a.to }, &norm)
 }

@@ -2,7 +2,7 @@
 //!
 //! Placing intervals optimally is NP-hard (dynamic storage allocation); the plan states the lower bound, the
 //! largest sum of bytes alive at once, and a few greedy orders land on it or near it. Source: Pisarchyk and Lee,
-//! Efficient Memory Management for Deep Neural Net Inference, 2020 (greedy by size).
+//! Efficient Memory Management for Deep Neural Net Inference, 2020 (greedy by size, greedy by breadth).
 
 /// Every offset and size is a multiple of this many bytes: a cache line, and one AVX-512 register.
 pub const ALIGN: u64 = 64;
@@ -44,13 +44,17 @@ pub fn place(requests: &[Request]) -> Option<Layout> {
         r.push(Request { bytes: q.bytes.checked_next_multiple_of(ALIGN)?, ..*q });
     }
     let naive = r.iter().try_fold(0u64, |s, q| s.checked_add(q.bytes))?;
-    let bound = bound(&r);
-    let mut orders: [Vec<usize>; 3] = std::array::from_fn(|_| (0..r.len()).collect());
+    let live = live(&r);
+    let bound = live.iter().copied().max().unwrap_or(0);
+    // The most bytes alive at any command that touches it: the crowded commands are placed first.
+    let breadth = |q: &Request| live[q.first as usize..=q.last as usize].iter().copied().max();
+    let mut orders: [Vec<usize>; 4] = std::array::from_fn(|_| (0..r.len()).collect());
     orders[0].sort_by_key(|&i| (std::cmp::Reverse(r[i].bytes), r[i].first, i));
     orders[1].sort_by_key(|&i| (r[i].first, std::cmp::Reverse(r[i].bytes), i));
     orders[2].sort_by_key(|&i| {
         (std::cmp::Reverse(u64::from(r[i].last - r[i].first)), std::cmp::Reverse(r[i].bytes), i)
     });
+    orders[3].sort_by_key(|&i| (std::cmp::Reverse(breadth(&r[i])), std::cmp::Reverse(r[i].bytes), i));
     let mut best = Layout::default();
     for (n, order) in orders.iter().enumerate() {
         let (offsets, total) = greedy(&r, order);
@@ -64,20 +68,20 @@ pub fn place(requests: &[Request]) -> Option<Layout> {
     Some(best)
 }
 
-/// The largest sum of bytes alive at one command.
-fn bound(r: &[Request]) -> u64 {
-    let mut events: Vec<(u32, bool, u64)> = Vec::with_capacity(2 * r.len());
+/// Bytes alive at each command.
+fn live(r: &[Request]) -> Vec<u64> {
+    let n = r.iter().map(|q| q.last as usize + 1).max().unwrap_or(0);
+    let mut starts_less_ends = vec![(0u64, 0u64); n + 1];
     for q in r {
-        events.push((q.first, true, q.bytes));
-        events.push((q.last + 1, false, q.bytes));
+        starts_less_ends[q.first as usize].0 += q.bytes;
+        starts_less_ends[q.last as usize + 1].1 += q.bytes;
     }
-    events.sort_unstable(); // Ends (false) before starts (true) at the same command.
-    let (mut now, mut most) = (0u64, 0u64);
-    for (_, starts, bytes) in events {
-        now = if starts { now + bytes } else { now - bytes };
-        most = most.max(now);
-    }
-    most
+    let mut now = 0;
+    let sum = |(starts, ends): &(u64, u64)| {
+        now = now + starts - ends;
+        now
+    };
+    starts_less_ends.iter().map(sum).collect()
 }
 
 /// Puts each request into the lowest gap that fits it among those already placed whose lives it meets.

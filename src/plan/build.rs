@@ -3,7 +3,7 @@
 use super::schedule::Place;
 use super::{
     Buffer, Cmd, FusionNote, Operand, PLAN_FORMAT, Phase, Plan, Region, Rows, Totals, WeightLayout,
-    WeightSlot, arena, fuse, schedule,
+    WeightSlot, arena, factors, fuse, schedule,
 };
 use crate::backends::{self, Case, Isa, KvLayout};
 use crate::error::{Class, Error, Problem, Result};
@@ -45,7 +45,7 @@ pub struct PlanOptions {
 /// Errors: `NoKernel` for every op that no kernel of the table supports, all together; `PlanTooLarge` if a size
 /// overflows.
 pub fn plan(graph: &Graph, o: &PlanOptions) -> Result<Plan> {
-    let (g, report) = fuse::fuse(graph, &o.fuse)?;
+    let (g, report) = fuse::fuse(&factors::choose(graph, o.n_ctx), &o.fuse)?;
     let s = schedule::schedule(&g)?;
     let sizes = Sizes { t: o.max_rows, r: o.max_out_rows, s: o.n_ctx };
     let mut e = Emitter::new(&g, o, sizes, &s)?;
@@ -113,7 +113,8 @@ impl<'a> Emitter<'a> {
             .map(|w| {
                 let ty = g.values[w.value].ty.clone();
                 let bytes = bytes(&ty, &sizes)?;
-                Some(WeightSlot { name: w.name.clone(), ty, bytes, layout: WeightLayout::AsInFile })
+                let (name, layout) = (w.name.clone(), WeightLayout::AsInFile);
+                Some(WeightSlot { name, ty, part: w.part, bytes, layout })
             })
             .collect::<Option<_>>()
             .ok_or_else(too_large)?;

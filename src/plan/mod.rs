@@ -1,14 +1,16 @@
 //! How and when: a graph fused, ordered, laid out in one arena, with a kernel for every step; flat and serialisable.
 //!
-//! In the order of processing: [`fuse`] rewrites by named rules, [`schedule`] orders and finds live ranges,
-//! [`arena`] gives offsets, [`build`] picks kernels and emits the [`Plan`], [`forecast`] says how long it must take at
-//! least, [`report`] shows it: as text, as a picture, as a page, beside another plan.
+//! In the order of processing: [`factors`] picks what the context length decides, [`fuse`] rewrites by named rules,
+//! [`schedule`] orders and finds live ranges, [`arena`] gives offsets, [`build`] picks kernels and emits the [`Plan`],
+//! [`forecast`] says how long it must take at least, [`report`] shows it: as text, as a picture, as a page, beside
+//! another plan.
 //!
 //! A plan depends on the file's header, the options and the instruction-set class, never on thread count, time or
 //! address: two runs give the same bytes. No command holds a position, a length or a pointer.
 
 pub mod arena;
 pub mod build;
+pub mod factors;
 pub mod forecast;
 pub mod fuse;
 mod read;
@@ -16,7 +18,7 @@ pub mod report;
 pub mod schedule;
 
 use crate::backends::{Isa, KvLayout};
-use crate::graph::{BufferId, CmdId, Table, ValueType, WeightId};
+use crate::graph::{BufferId, CmdId, Dim, Part, Table, ValueType, WeightId};
 use crate::ops::{Cost, Op};
 use crate::quant::DType;
 pub use build::{Backend, PlanOptions, plan};
@@ -156,10 +158,35 @@ pub struct WeightSlot {
     pub name: String,
     /// Type and shape.
     pub ty: ValueType,
-    /// Bytes.
+    /// The rows, if it is not the whole tensor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
+    /// Bytes, of the part alone if it is one.
     pub bytes: u64,
     /// Arrangement.
     pub layout: WeightLayout,
+}
+
+impl WeightSlot {
+    /// The tensor's name, and the rows of a part: `blk.0.attn_qkv.weight[64..96]`.
+    pub fn label(&self) -> String {
+        match (self.part, self.ty.shape.first()) {
+            (Some(Part { first, .. }), Some(Dim::Fixed(n))) => {
+                format!("{}[{first}..{}]", self.name, u64::from(first) + u64::from(*n))
+            }
+            _ => self.name.clone(),
+        }
+    }
+    /// The part's bytes in the tensor, and how many the tensor has; `None` if that cannot be.
+    pub fn span(&self) -> Option<(std::ops::Range<u64>, u64)> {
+        let Some(Part { first, of }) = self.part else { return Some((0..self.bytes, self.bytes)) };
+        let Some(Dim::Fixed(rows)) = self.ty.shape.first() else { return None };
+        let row = self.bytes.checked_div(u64::from(*rows))?;
+        let start = row.checked_mul(u64::from(first))?;
+        let whole = row.checked_mul(u64::from(of))?;
+        let end = start.checked_add(self.bytes)?;
+        (end <= whole).then_some((start..end, whole))
+    }
 }
 
 /// A buffer of the arena and its life.

@@ -20,13 +20,13 @@ pub fn random_graph(dtype: DType, steps: &[(u8, u16, u16)]) -> Graph {
     let all = All(dtype);
     let mut g = GraphBuilder::new("random", &all, CacheTypes::default());
     let x = g.embed("inp", "token_embd", 96, 64);
-    let table = g.rope_table(rope_table::Attrs { n_rot: 16, freq_base: 10000.0, freq_scale: 1.0 }, None);
+    let table = g.rope_table("rope_table", rope_table::Attrs::plain(16, 10000.0), &[]);
     let mut values = vec![x];
     for (i, &(kind, a, b)) in steps.iter().enumerate() {
         g.layer(i as u32);
         let pick = |n: u16| values[usize::from(n) % values.len()];
         let (a, b): (ValueId, ValueId) = (pick(a), pick(b));
-        let v = match kind % 7 {
+        let v = match kind % 8 {
             0 => g.add("sum", a, b),
             1 => g.rms_norm("norm", a, "norm", 1e-5),
             2 => g.linear("product", a, "w", 64),
@@ -38,6 +38,17 @@ pub fn random_graph(dtype: DType, steps: &[(u8, u16, u16)]) -> Graph {
             5 => {
                 let y = g.linear("out", a, "wo", 64);
                 g.add("residual", y, b)
+            }
+            6 => {
+                // One matrix for the three products, and norms of heads.
+                let q = g.linear_rows("q", a, "qkv", 0..64, 128);
+                let k = g.linear_rows("k", a, "qkv", 64..96, 128);
+                let v = g.linear_rows("v", a, "qkv", 96..128, 128);
+                let q = g.head_norm("qn", q, "qn", 16, 1e-5);
+                let k = g.head_norm("kn", k, "kn", 16, 1e-5);
+                let q = g.rope("qr", q, table, Pairing::HalfSplit, 16);
+                let k = g.rope("kr", k, table, Pairing::HalfSplit, 16);
+                g.attention("kqv", q, k, v, Heads { n_head: 4, n_head_kv: 2, scale: 0.25 })
             }
             _ => {
                 let (q, k, v) =

@@ -1,14 +1,15 @@
 //! linear_qkv_rope_kv: every thread takes whole heads of the three matrices taken as one list, so that the thread
-//! that made a head's sums also rotates it and stores it in the cache.
+//! that made a head's sums also norms and rotates it and stores it in the cache.
 
 use super::kv_append::{store_k, store_v};
 use super::product::{Part, add_rows, for_each, part_share, product_rows, scratch_bytes};
+use super::rms_norm::norm_heads;
 use super::rope::rope_heads;
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
 use super::simd::{Scalar, Simd};
 use crate::backends::{Isa, KernelCtx};
-use crate::ops::{Op, rope_kv::Attrs};
+use crate::ops::{Op, linear_qkv_rope_kv::table_at, rope_kv::Attrs};
 use std::ops::Range;
 
 product_rows! {
@@ -24,7 +25,7 @@ unsafe fn run(ctx: &KernelCtx<'_>, isa: Isa) {
     let [q, k, v] = part_share(ctx, [1, 2, 3].map(|i| ctx.args[i].rows as usize), units);
     let part = |i: usize, range| Part::new(isa, &ctx.args[i], range);
     let (Some(q), Some(k), Some(v)) = (part(1, q), part(2, k), part(3, v)) else { return };
-    let biased = ctx.args.len() == 8;
+    let biased = table_at(a, ctx.args.len()) == 7;
     // SAFETY: operands are live and sized for the step; this thread owns the heads of its ranges, in the results
     // and in the caches.
     unsafe {
@@ -49,7 +50,7 @@ unsafe fn run(ctx: &KernelCtx<'_>, isa: Isa) {
     }
 }
 
-/// Rotates and stores whole heads, `cols`, of result `which` (q, k, v), in some rows.
+/// Norms, rotates and stores whole heads, `cols`, of result `which` (q, k, v), in some rows.
 ///
 /// # Safety
 /// As `KernelFn`; the sums are finished and this thread owns the heads.
@@ -63,13 +64,17 @@ unsafe fn finish<S: Simd>(
     cols: Range<usize>,
 ) {
     let out = &ctx.outs[which];
-    let table = &ctx.args[ctx.args.len() - 1];
+    let (_, rest) = ctx.args.split_at(table_at(a, ctx.args.len()));
+    let [table, norms @ ..] = rest else { return };
     let head_dim = if which < 2 { a.rope.head_dim } else { out.cols / a.kv.n_head_kv } as usize;
     let first = cols.start / head_dim;
     for t in rows {
         // SAFETY: the caller's promise; the table has a row per row of the step.
         unsafe {
             let heads = out.row_f32_mut(t, cols.clone());
+            if let (Some(w), Some(eps), true) = (norms.get(which), a.norm_eps, which < 2) {
+                norm_heads(s, heads, w.f32s(), eps);
+            }
             if which < 2 {
                 rope_heads(s, heads, table.row_f32(t), &a.rope);
             }

@@ -1,4 +1,4 @@
-//! rms_norm: every thread takes some rows; also the passes over a row that the fused norms are made of.
+//! rms_norm: every thread takes some groups of some rows; also the passes over a row that the fused norms are made of.
 
 use super::act_blocks::{ActBlock, block};
 use super::entry::rows;
@@ -7,7 +7,7 @@ use crate::backends::{KernelCtx, no_scratch, supports_all};
 use crate::ops::Op;
 use crate::ops::rms_norm::{reference, scale_of};
 
-/// The factor of a row.
+/// The factor of a group.
 #[inline(always)]
 pub(super) fn scale<S: Simd>(s: S, x: &[f32], eps: f32) -> f32 {
     scale_of(s.dot(x, x), x.len(), eps)
@@ -34,6 +34,17 @@ pub(super) fn apply<S: Simd>(s: S, x: &[f32], w: &[f32], scale: f32, out: &mut [
     }
 }
 
+/// Norms every head of a row in place, all by the weight of one head.
+#[inline(always)]
+pub(super) fn norm_heads<S: Simd>(s: S, heads: &mut [f32], w: &[f32], eps: f32) {
+    for head in heads.chunks_exact_mut(w.len().max(1)) {
+        let scale = s.splat(scale(s, head, eps));
+        for (x, w) in head.chunks_mut(LANES).zip(w.chunks(LANES)) {
+            s.store_upto(s.mul(s.mul(s.load_upto(x), scale), s.load_upto(w)), x);
+        }
+    }
+}
+
 /// `(x * scale) * w` as the bytes of blocks: the bits of their codec, the row kept in registers.
 #[inline(always)]
 pub(super) fn apply_blocks<S: Simd, B: ActBlock>(s: S, x: &[f32], w: &[f32], scale: f32, out: &mut [u8]) {
@@ -50,12 +61,25 @@ pub(super) fn apply_blocks<S: Simd, B: ActBlock>(s: S, x: &[f32], w: &[f32], sca
 /// As `KernelFn`.
 unsafe fn scalar(ctx: &KernelCtx<'_>) {
     let Op::RmsNorm(a) = ctx.op else { return };
+    // SAFETY: as this function's.
+    unsafe { groups(ctx, |x, w, out| reference(x, w, a.eps, out)) }
+}
+
+/// Calls `f` with each group of this thread, the weight, and where the result goes.
+///
+/// # Safety
+/// As `KernelFn`.
+#[inline(always)]
+unsafe fn groups(ctx: &KernelCtx<'_>, f: impl Fn(&[f32], &[f32], &mut [f32])) {
     let (x, out) = (&ctx.args[0], &ctx.outs[0]);
-    for r in ctx.share(x.rows as usize, 1) {
-        // SAFETY: operands are F32; this thread owns its rows of the result.
-        unsafe {
-            reference(x.row_f32(r), ctx.args[1].f32s(), a.eps, out.row_f32_mut(r, 0..out.cols as usize))
-        }
+    // SAFETY: the weight is one F32 row.
+    let w = unsafe { ctx.args[1].f32s() };
+    let per_row = x.cols as usize / w.len().max(1);
+    for item in ctx.share(x.rows as usize * per_row, 1) {
+        let (r, group) = (item / per_row, item % per_row);
+        let cols = group * w.len()..(group + 1) * w.len();
+        // SAFETY: operands are F32; the shares of threads are different groups.
+        unsafe { f(&x.row_f32(r)[cols.clone()], w, out.row_f32_mut(r, cols)) }
     }
 }
 
@@ -64,12 +88,13 @@ unsafe fn scalar(ctx: &KernelCtx<'_>) {
 #[inline(always)]
 unsafe fn simd<S: Simd>(s: S, ctx: &KernelCtx<'_>) {
     let Op::RmsNorm(a) = ctx.op else { return };
-    let (x, out) = (&ctx.args[0], &ctx.outs[0]);
-    for r in ctx.share(x.rows as usize, 1) {
-        // SAFETY: operands are F32; this thread owns its rows of the result.
-        let (x, w, o) =
-            unsafe { (x.row_f32(r), ctx.args[1].f32s(), out.row_f32_mut(r, 0..out.cols as usize)) };
-        apply(s, x, w, scale(s, x, a.eps), o);
+    // SAFETY: as this function's.
+    unsafe {
+        groups(
+            ctx,
+            #[inline(always)]
+            |x, w, out| apply(s, x, w, scale(s, x, a.eps), out),
+        )
     }
 }
 

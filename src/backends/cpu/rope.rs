@@ -69,7 +69,7 @@ fn halves_mut(pairs: &mut [[f32; 2]; LANES]) -> [&mut [f32; LANES]; 2] {
 /// As `KernelFn`: `x` and `table` are F32 operands, `out` an F32 result like `x`, and no other thread writes this
 /// head of this row.
 #[inline(always)]
-pub(super) unsafe fn rope_head<S: Simd>(
+unsafe fn rope_head<S: Simd>(
     s: S,
     a: &Attrs,
     x: &Operand,

@@ -3,7 +3,7 @@
 
 use super::entry::rows;
 use super::simd::{Scalar, Simd};
-use crate::backends::{KernelCtx, no_scratch, supports_all};
+use crate::backends::{Case, KernelCtx, no_scratch};
 use crate::ops::Op;
 use crate::ops::rope_table::{reference, theta_scale};
 
@@ -34,6 +34,10 @@ unsafe fn simd<S: Simd>(_: S, ctx: &KernelCtx<'_>) {
     }
 }
 
+fn supports(case: &Case<'_>) -> Result<(), &'static str> {
+    if case.args.len() > 1 { Err("takes one set of factors: planning chooses it") } else { Ok(()) }
+}
+
 rows! {
-    RopeTable = "rope_table.f32", supports: supports_all, scratch: no_scratch, scalar: scalar, simd: simd
+    RopeTable = "rope_table.f32", supports: supports, scratch: no_scratch, scalar: scalar, simd: simd
 }

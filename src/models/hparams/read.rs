@@ -10,6 +10,9 @@ use super::{Hparams, RopeScaling, Source, TableRow};
 use crate::error::{Problem, escape};
 use crate::loader::{Gguf, Value};
 
+/// Most rows of one product.
+const MOST_ROWS: u64 = 1 << 24;
+
 /// A value that passed its row.
 #[derive(Clone, Debug)]
 enum Read {
@@ -188,6 +191,13 @@ impl<'a> Reader<'a> {
             let expected = format!("an even number up to {head_dim_k}, the size of a head");
             self.note(K::RopeDims, "OutOfRange", n_rot.to_string(), expected);
         }
+        // Rows of a product of all heads; three of them, and twice a feed-forward, are still far from 2^32.
+        let widest = u64::from(n_head) * u64::from(head_dim_k.max(head_dim_v));
+        if sized && widest > MOST_ROWS {
+            let expected = format!("at most {MOST_ROWS} elements of all heads");
+            let found = format!("{n_head} heads of {}", head_dim_k.max(head_dim_v));
+            self.note(if key_len.is_some() { K::KeyLen } else { K::Heads }, "OutOfRange", found, expected);
+        }
         let (n_expert, n_expert_used) =
             (self.int(K::Experts).unwrap_or(0), self.int(K::ExpertsUsed).unwrap_or(0));
         if n_expert_used > n_expert || (n_expert > 0 && n_expert_used == 0) {
@@ -196,14 +206,15 @@ impl<'a> Reader<'a> {
             self.note(K::ExpertsUsed, "OutOfRange", n_expert_used.to_string(), expected);
         }
         let n_vocab = self.vocab();
-        let rope_scaling = self.scaling(n_ctx_train);
+        let rope_scaling = self.scaling();
+        let rope_orig_ctx = self.int(K::OrigCtx).unwrap_or(n_ctx_train);
         let rows = self.rows(&[
             (K::HeadsKv, n_head_kv),
             (K::KeyLen, head_dim_k),
             (K::ValueLen, head_dim_v),
             (K::RopeDims, n_rot),
             (K::Vocab, n_vocab),
-            (K::OrigCtx, self.int(K::OrigCtx).unwrap_or(n_ctx_train)),
+            (K::OrigCtx, rope_orig_ctx),
         ]);
         Hparams {
             arch: self.arch.clone(),
@@ -221,6 +232,7 @@ impl<'a> Reader<'a> {
             rms_eps: self.float(K::Eps).unwrap_or(0.0),
             rope_freq_base: self.float(K::RopeBase).unwrap_or(1.0),
             rope_scaling,
+            rope_orig_ctx,
             rope_attn_factor: self.float(K::AttnFactor).unwrap_or(1.0),
             attn_scale: self.float(K::AttnScale).filter(|x| *x != 0.0),
             sliding_window: self.int(K::Window).filter(|n| *n != 0),
@@ -245,22 +257,20 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn scaling(&mut self, n_ctx_train: u32) -> RopeScaling {
+    fn scaling(&mut self) -> RopeScaling {
         let factor = self.float(K::ScalingFactor).or(self.float(K::ScaleLinear)).unwrap_or(0.0);
         let factor = if factor == 0.0 { 1.0 } else { factor };
-        let orig_ctx = self.int(K::OrigCtx).unwrap_or(n_ctx_train);
         match self.text(K::ScalingType).unwrap_or("linear") {
             "none" => RopeScaling::None,
             "linear" if factor == 1.0 => RopeScaling::None,
             "linear" => RopeScaling::Linear { factor },
             "yarn" => RopeScaling::Yarn {
                 factor,
-                orig_ctx,
                 ext_factor: self.float(K::YarnExt).unwrap_or(-1.0),
                 beta_fast: self.float(K::BetaFast).unwrap_or(32.0),
                 beta_slow: self.float(K::BetaSlow).unwrap_or(1.0),
             },
-            "longrope" => RopeScaling::LongRope { orig_ctx },
+            "longrope" => RopeScaling::LongRope { factor },
             other => {
                 let found = format!("\"{}\"", escape(other));
                 self.note(K::ScalingType, "Unsupported", found, "none, linear, yarn or longrope".into());

@@ -69,10 +69,13 @@ specs! {
     ScalingFactor: "%.rope.scaling.factor", Float(0.0, HUGE), Nothing, None, "context extension factor, 0 for none";
     ScaleLinear: "%.rope.scale_linear", Float(0.0, HUGE), Nothing, None, "older spelling of rope.scaling.factor";
     OrigCtx: "%.rope.scaling.original_context_length", Int(1, u32::MAX), Derived, None, "context length before extension (default: context_length)";
-    AttnFactor: "%.rope.scaling.attn_factor", Float(TINY, HUGE), Is(1.0), Some(1.0), "factor on the rotated values";
-    YarnExt: "%.rope.scaling.yarn_ext_factor", Float(-1.0, HUGE), Is(-1.0), None, "YaRN extrapolation mix, negative for the default";
-    BetaFast: "%.rope.scaling.yarn_beta_fast", Float(0.0, HUGE), Is(32.0), None, "YaRN ramp, low side";
-    BetaSlow: "%.rope.scaling.yarn_beta_slow", Float(0.0, HUGE), Is(1.0), None, "YaRN ramp, high side";
+    AttnFactor: "%.rope.scaling.attn_factor", Float(TINY, HUGE), Is(1.0), None, "factor on the rotated values";
+    YarnExt: "%.rope.scaling.yarn_ext_factor", Float(-1.0, HUGE), Is(-1.0), Some(-1.0), "YaRN extrapolation mix, negative for the default";
+    BetaFast: "%.rope.scaling.yarn_beta_fast", Float(0.0, HUGE), Is(32.0), Some(32.0), "YaRN ramp, low side, in rotations";
+    BetaSlow: "%.rope.scaling.yarn_beta_slow", Float(0.0, HUGE), Is(1.0), Some(1.0), "YaRN ramp, high side, in rotations";
+    YarnAttn: "%.rope.scaling.yarn_attn_factor", Float(0.0, HUGE), Is(1.0), Some(1.0), "YaRN factor on the rotated values";
+    YarnLog: "%.rope.scaling.yarn_log_multiplier", Float(0.0, HUGE), Nothing, Some(0.0), "YaRN factor on the logarithm of the extension";
+    Alpha: "%.rope.scaling.alpha", Float(0.0, HUGE), Nothing, Some(0.0), "NTK-aware factor on the base";
     AttnScale: "%.attention.scale", Float(0.0, HUGE), Nothing, Some(0.0), "factor on attention scores, 0 for 1 / sqrt(key_length)";
     Window: "%.attention.sliding_window", Int(0, u32::MAX), Nothing, Some(0.0), "sliding attention window in tokens";
     Experts: "%.expert_count", Int(0, 1 << 16), Is(0.0), Some(0.0), "experts per block";

@@ -122,7 +122,11 @@ impl Fuser {
         &self.g.values[v].name
     }
 
-    /// Ops after `after` that read `v`.
+    fn cols(&self, v: ValueId) -> u32 {
+        self.g.values[v].ty.cols()
+    }
+
+    /// Ops that read `v`.
     fn readers(&self, v: ValueId) -> Vec<OpId> {
         let live = self.ops.iter().enumerate().filter_map(|(i, n)| n.as_ref().map(|n| (i, n)));
         live.filter(|(_, n)| n.args.contains(&v)).map(|(i, _)| OpId::from_index(i)).collect()
@@ -191,7 +195,8 @@ impl Fuser {
         self.report.push(FusionNote { rule: self.rule.into(), at, gone: Vec::new(), declined });
     }
 
-    /// Compacts the tables: ops in an order that respects dependencies, values that still exist, in old order.
+    /// Compacts the tables: ops in an order that respects dependencies, values that still exist, in old order; weights
+    /// that nothing reads any more are gone.
     fn finish(self) -> (Graph, Vec<FusionNote>) {
         let mut kept = vec![false; self.g.values.len()];
         for n in self.ops.iter().flatten() {
@@ -213,9 +218,11 @@ impl Fuser {
             .map(|n| OpNode { args: map(&n.args), outs: map(&n.outs), ..n.clone() })
             .collect();
         g.outputs = self.g.outputs.iter().map(|v| renamed[v.index()]).collect();
-        g.weights = self.g.weights.rows().iter().cloned().collect();
+        g.weights = self.g.weights.rows().iter().filter(|w| kept[w.value.index()]).cloned().collect();
         for id in g.weights.ids() {
-            g.weights[id].value = renamed[g.weights[id].value.index()];
+            let value = renamed[g.weights[id].value.index()];
+            g.weights[id].value = value;
+            g.values[value].def = Def::Weight(id);
         }
         relink(&mut g);
         if let Ok(order) = view::order(&g) {

@@ -2,7 +2,7 @@
 
 use super::{Fuser, Outcome, Rule};
 use crate::graph::{OpId, OpNode, ValueId};
-use crate::ops::{self, Op};
+use crate::ops::{self, Op, OpKind};
 
 /// All rules.
 pub const RULES: &[Rule] = &[
@@ -10,6 +10,8 @@ pub const RULES: &[Rule] = &[
     Rule { name: "qkv", apply: qkv },
     // rope of Q and K, and the store of K and V
     Rule { name: "rope_kv", apply: rope_kv },
+    // norms of the heads of Q and K before their rope
+    Rule { name: "head_norm", apply: head_norm },
     // rope and store behind the product for Q, K and V
     Rule { name: "qkv_rope_kv", apply: qkv_rope_kv },
     // gate and up products with swiglu behind them
@@ -41,16 +43,15 @@ macro_rules! or_decline {
     };
 }
 
-/// The linear that a value comes from, directly or through a rope.
+/// The linear that a value comes from, directly or through a norm and a rope.
 fn product_behind(f: &Fuser, v: ValueId) -> Option<(OpId, OpNode)> {
-    let (id, n) = f.def(v)?;
-    match n.op {
-        Op::Linear(_) => Some((id, n.clone())),
-        Op::Rope(_) => {
-            f.def(n.args[0]).filter(|(_, n)| matches!(n.op, Op::Linear(_))).map(|(i, n)| (i, n.clone()))
+    let (mut id, mut n) = f.def(v)?;
+    for through in [OpKind::Rope, OpKind::RmsNorm] {
+        if n.op.kind() == through {
+            (id, n) = f.def(n.args[0])?;
         }
-        _ => None,
     }
+    matches!(n.op, Op::Linear(_)).then(|| (id, n.clone()))
 }
 
 /// Anchor: attention. Its q, k and v come from products of the same activations.
@@ -60,7 +61,9 @@ fn qkv(f: &mut Fuser, at: OpId) -> Outcome {
     let store = store.clone();
     let parts = [args[0], store.args[0], store.args[1]].map(|v| product_behind(f, v));
     let [Some((qi, q)), Some((ki, k)), Some((vi, v))] = parts else {
-        return Outcome::Declined("q, k and v are not products with at most a rope between".into());
+        return Outcome::Declined(
+            "q, k and v are not products with at most a norm and a rope between".into(),
+        );
     };
     decline_unless!(qi != ki && ki != vi && qi != vi, "q, k and v share a product");
     decline_unless!(
@@ -92,7 +95,24 @@ fn rope_kv(f: &mut Fuser, at: OpId) -> Outcome {
     decline_unless!(qa == ka && qr.args[1] == kr.args[1], "q and k are rotated differently");
     let list = smallvec::smallvec![qr.args[0], kr.args[0], args[1], qr.args[1]];
     let results = smallvec::smallvec![qr.outs[0], kr.outs[0], outs[0], outs[1]];
-    f.replace(&[qi, ki, at], Op::RopeKv(ops::rope_kv::Attrs { rope: qa, kv }), list, results)
+    f.replace(&[qi, ki, at], Op::RopeKv(ops::rope_kv::Attrs { rope: qa, kv, norm_eps: None }), list, results)
+}
+
+/// Anchor: rope_kv whose q and k are normed head by head.
+fn head_norm(f: &mut Fuser, at: OpId) -> Outcome {
+    let Some(OpNode { op: Op::RopeKv(a), args, outs, .. }) = f.op(at).cloned() else {
+        return Outcome::NoMatch;
+    };
+    let (Some((qi, q)), Some((ki, k))) = (f.def(args[0]), f.def(args[1])) else { return Outcome::NoMatch };
+    let (Op::RmsNorm(qa), Op::RmsNorm(ka)) = (q.op, k.op) else { return Outcome::NoMatch };
+    let (q, k) = (q.args.clone(), k.args.clone());
+    decline_unless!(qa == ka, "q and k are normed with different epsilons");
+    let of_heads = [q[1], k[1]].iter().all(|w| f.cols(*w) == a.rope.head_dim);
+    decline_unless!(of_heads, "the norms are not of heads");
+    or_decline!(f.only_reader(args[0]));
+    or_decline!(f.only_reader(args[1]));
+    let list = smallvec::smallvec![q[0], k[0], args[2], args[3], q[1], k[1]];
+    f.replace(&[qi, ki, at], Op::RopeKv(ops::rope_kv::Attrs { norm_eps: Some(qa.eps), ..a }), list, outs)
 }
 
 /// Anchor: linear_qkv whose results only rope_kv reads.
@@ -109,7 +129,7 @@ fn qkv_rope_kv(f: &mut Fuser, at: OpId) -> Outcome {
         return Outcome::Declined(format!("{} is not read by rope_kv", f.name(outs[0])));
     };
     let mut list = args;
-    list.push(rk[3]);
+    list.extend_from_slice(&rk[3..]);
     let results = smallvec::smallvec![ro[0], ro[1], outs[2], ro[2], ro[3]];
     f.replace(&[at, readers[0]], Op::LinearQkvRopeKv(a), list, results)
 }
@@ -152,6 +172,9 @@ fn add_norm(f: &mut Fuser, at: OpId) -> Outcome {
     };
     let Some((ai, add)) = f.def(args[0]) else { return Outcome::NoMatch };
     match add.op {
+        Op::Add(_) if f.cols(args[1]) != f.cols(args[0]) => {
+            return Outcome::Declined("the norm is not of whole rows".into());
+        }
         Op::Add(_) => {}
         Op::LinearAdd(_) => return Outcome::Declined("the addition is already behind a product".into()),
         _ => return Outcome::NoMatch,
@@ -168,6 +191,9 @@ fn norm_quantize(f: &mut Fuser, at: OpId) -> Outcome {
     };
     let Some((ni, norm)) = f.def(args[0]) else { return Outcome::NoMatch };
     let norm = norm.clone();
+    if let Op::RmsNorm(_) = norm.op {
+        decline_unless!(f.cols(norm.args[1]) == f.cols(args[0]), "the norm is not of whole rows");
+    }
     let (op, results) = match norm.op {
         Op::RmsNorm(a) => {
             let a = ops::rms_norm_quantize::Attrs { eps: a.eps, to: q.to };

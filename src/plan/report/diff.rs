@@ -81,7 +81,7 @@ fn rules(p: &Plan) -> Rows {
 }
 
 fn weights(p: &Plan) -> Rows {
-    p.weights.rows().iter().map(|w| (w.name.clone(), format!("{} {}", w.ty, size(w.bytes)))).collect()
+    p.weights.rows().iter().map(|w| (w.label(), format!("{} {}", w.ty, size(w.bytes)))).collect()
 }
 
 /// Rows that differ or that one table lacks, in the order of the first table, then of the second.

@@ -133,7 +133,7 @@ fn view<'a>(p: &'a Plan, options: &PageOptions) -> PlanView<'a> {
         max_rows: p.max_rows,
         n_ctx: p.kv.n_ctx,
         n_layer: p.kv.n_layer,
-        n_weights: p.weights.len(),
+        n_weights: super::n_tensors(p),
         threads: options.threads.max(1),
         totals: &p.totals,
         by_type: p.weights_by_type().into_iter().map(|(t, n)| (t.name(), n)).collect(),

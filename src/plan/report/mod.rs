@@ -13,6 +13,7 @@ pub use html::{PageOptions, page};
 pub use text::{human_bytes, print, print_with};
 
 use super::{Cmd, Operand, Plan, Region};
+use std::collections::HashSet;
 
 /// Where an operand is: `w3` a weight, `kv2` a layer's cache, `b7` a buffer of the arena.
 fn place(o: &Operand) -> String {
@@ -29,6 +30,11 @@ fn place(o: &Operand) -> String {
 fn source(p: &Plan, c: &Cmd) -> String {
     let file = p.files.get(usize::from(c.file)).map_or("?", |f| f.rsplit('/').next().unwrap_or(f));
     format!("{file}:{}", c.line)
+}
+
+/// Tensors that weights are, or are parts of.
+fn n_tensors(p: &Plan) -> usize {
+    p.weights.rows().iter().map(|w| w.name.as_str()).collect::<HashSet<_>>().len()
 }
 
 /// The rule that made a command.

@@ -1,6 +1,6 @@
 //! The plan as aligned text: what runs, where, and what it costs.
 
-use super::{fusions, place, rule, source};
+use super::{fusions, n_tensors, place, rule, source};
 use crate::graph::{CmdId, Id};
 use crate::plan::forecast::{Forecast, Limits};
 use crate::plan::{Cmd, Operand, Plan, Region, Rows};
@@ -166,7 +166,7 @@ fn footer(s: &mut String, p: &Plan) {
     let mut row = |name: &str, bytes: u64, note: &str| {
         let _ = writeln!(s, "{name:<10}{bytes:>16} B {:>11}  {note}", human_bytes(bytes));
     };
-    row("weights", t.weight_bytes, &format!("{} tensors", p.weights.len()));
+    row("weights", t.weight_bytes, &format!("{} tensors", n_tensors(p)));
     row("kv", t.kv_bytes, "per sequence");
     let note = format!(
         "bound {} (+{over:.1} %), unshared {}",

@@ -169,7 +169,11 @@ fn blocks_behind_a_norm_are_those_of_activations() {
 #[test]
 fn rope_tables() {
     for (n_rot, freq_base, freq_scale) in [(2, 1e4, 1.0), (8, 1e4, 1.0), (64, 5e5, 1.0), (80, 1e6, 0.25)] {
-        let a = rope_table::Attrs { n_rot, freq_base, freq_scale };
+        let yarn = rope_table::Yarn { ext_factor: 0.75, low: 1.0, high: 5.0 };
+        let yarn = (freq_scale != 1.0).then_some(yarn);
+        let magnitude = if n_rot == 64 { 1.19 } else { 1.0 };
+        let plain = rope_table::Attrs::plain(n_rot, freq_base);
+        let a = rope_table::Attrs { freq_scale, magnitude, yarn, ..plain };
         let factors: Vec<f32> = (0..n_rot / 2).map(|i| 1.0 + i as f32 * 0.37).collect();
         let positions = vec![0, 1, 7, 4095, 131_071, 2];
         for with in [false, true] {
@@ -222,7 +226,7 @@ fn rope_and_the_store_alone_and_fused() {
         let (q, k, v) = (numbers(rows * nq, 1), numbers(rows * nk, 2), numbers(rows * nk, 3));
         let positions = vec![3, 0, 11, 4, 1];
         let seqs = vec![0, 1, 0, 0, 1];
-        let table_attrs = rope_table::Attrs { n_rot, freq_base: 1e4, freq_scale: 1.0 };
+        let table_attrs = rope_table::Attrs::plain(n_rot, 1e4);
         let mut table = vec![0f32; rows * n_rot as usize];
         for (row, p) in table.chunks_mut(n_rot as usize).zip(&positions) {
             rope_table::reference(&table_attrs, rope_table::theta_scale(&table_attrs), *p, None, row);
@@ -240,6 +244,7 @@ fn rope_and_the_store_alone_and_fused() {
         let a = rope_kv::Attrs {
             rope: rope::Attrs { pairing, head_dim, n_rot },
             kv: kv_append::Attrs { layer: 1, n_head_kv: n_kv, type_k, type_v },
+            norm_eps: None,
         };
         let rotated = |x: &[f32], n: usize| {
             let mut y = x.to_vec();
@@ -275,9 +280,35 @@ fn rope_and_the_store_alone_and_fused() {
         let mut k_cells = vec![0; n_kv as usize * type_k.row_bytes(d).unwrap()];
         let mut v_cells = vec![0; n_kv as usize * type_v.row_bytes(d).unwrap()];
         let t = &table[..n_rot as usize];
-        rope_kv::reference(&a, (&mut q1, &mut k1, &v[..nk]), t, &mut k_cells, &mut v_cells);
+        rope_kv::reference(&a, (&mut q1, &mut k1, &v[..nk]), t, None, [&mut k_cells, &mut v_cells]);
         assert_eq!((bits(&q1), bits(&k1)), (bits(&q2[..nq]), bits(&k2[..nk])));
         let cell = type_k.row_bytes(d).unwrap();
         assert_eq!(k_cells[..cell], want_caches[0][kv.k_offset(1, 0, 3)..][..cell]);
+
+        // Heads normed before: the bits of the norm's own kernels, then as above.
+        let eps = 1e-6;
+        let norms = [numbers(d, 7), numbers(d, 8)];
+        let mut normed = [q.clone(), k.clone()];
+        for (x, w) in normed.iter_mut().zip(&norms) {
+            let plain = x.clone();
+            for (to, from) in x.chunks_mut(d).zip(plain.chunks(d)) {
+                rms_norm::reference(from, w, eps, to);
+            }
+            let args = vec![arg(&plain, plain.len() / rows), (vector(d), Buf::from_f32(w))];
+            let mut bench = Bench::new(Op::RmsNorm(rms_norm::Attrs { eps }), rows, args);
+            bench.check(&format!("heads of {d}"), &[Some(bits(x))], &[]);
+        }
+        let (q3, k3) = (rotated(&normed[0], nq), rotated(&normed[1], nk));
+        let a = rope_kv::Attrs { norm_eps: Some(eps), ..a };
+        let mut args = vec![arg(&q, nq), arg(&k, nk), arg(&v, nk), arg(&table, n_rot as usize)];
+        args.extend(norms.iter().map(|w| (vector(d), Buf::from_f32(w))));
+        let mut bench = Bench::new(Op::RopeKv(a), rows, args);
+        step(&mut bench);
+        let want_caches = stored(&bench, 1, &k3, &v);
+        bench.check(&format!("{what} normed"), &[Some(bits(&q3)), Some(bits(&k3))], &want_caches);
+        let (mut q1, mut k1) = (q[..nq].to_vec(), k[..nk].to_vec());
+        let w = Some([&norms[0][..], &norms[1][..]]);
+        rope_kv::reference(&a, (&mut q1, &mut k1, &v[..nk]), t, w, [&mut k_cells, &mut v_cells]);
+        assert_eq!((bits(&q1), bits(&k1)), (bits(&q3[..nq]), bits(&k3[..nk])));
     }
 }

@@ -123,7 +123,7 @@ fn linear_qkv_rope_kv_rows_are_the_oracle() {
         TYPES.map(|(t, n)| ([t; 3], n)).into_iter().chain([(mixed, "mixed"), (blocks, "mixed")])
     {
         for (heads, heads_kv, dim, dim_v, n_rot, pairing, n, rows) in cases {
-            for with_bias in [false, true] {
+            for (with_bias, with_norms) in [(false, false), (true, false), (false, true), (true, true)] {
                 let mut r = Random::new((heads + n + rows) as u64);
                 let ms = [heads * dim, heads_kv * dim, heads_kv * dim_v];
                 let (type_k, type_v) =
@@ -141,9 +141,11 @@ fn linear_qkv_rope_kv_rows_are_the_oracle() {
                 let attrs = rope_kv::Attrs {
                     rope: rope::Attrs { pairing, head_dim: dim as u32, n_rot: n_rot as u32 },
                     kv: kv_append::Attrs { layer, n_head_kv: heads_kv as u32, type_k, type_v },
+                    norm_eps: with_norms.then_some(1e-5),
                 };
                 let x = r.values(rows * n);
                 let table = r.values(rows * n_rot);
+                let norms = [r.values(dim), r.values(dim)];
                 let weights: Vec<_> = (0..3).map(|i| r.weight(dtypes[i], ms[i], n)).collect();
                 let biases = ms.map(|m| r.values(m));
                 let acts = acts_for(dtypes[0], &x, rows, n);
@@ -164,7 +166,10 @@ fn linear_qkv_rope_kv_rows_are_the_oracle() {
                         [w(0), w(1), w(2)],
                         &acts.content[t * x_row..(t + 1) * x_row],
                         n,
-                        &table[t * n_rot..(t + 1) * n_rot],
+                        (
+                            &table[t * n_rot..(t + 1) * n_rot],
+                            with_norms.then_some([&norms[0][..], &norms[1][..]]),
+                        ),
                         [
                             &mut q[t * ms[0]..(t + 1) * ms[0]],
                             &mut k[t * ms[1]..(t + 1) * ms[1]],
@@ -187,6 +192,9 @@ fn linear_qkv_rope_kv_rows_are_the_oracle() {
                     args.extend((0..3).map(|i| Value::weight(DType::F32, 1, ms[i], bytes(&biases[i]))));
                 }
                 args.push(Value::acts(DType::F32, rows, n_rot, bytes(&table)));
+                if with_norms {
+                    args.extend(norms.iter().map(|w| Value::weight(DType::F32, 1, dim, bytes(w))));
+                }
                 let outs = ms.map(|m| Value::result(DType::F32, rows, m));
                 let op = Op::LinearQkvRopeKv(attrs);
                 for k in rows_for("linear_qkv_rope_kv", name) {
