@@ -157,10 +157,15 @@ VARIANTS = {
     "llama-factors": replace(LLAMA, factors=("rope_freqs",)),
     "llama-linear": replace(LLAMA, keys=_scaled("linear", factor=4.0)),
     "llama-yarn": replace(LLAMA, keys=_scaled("yarn", factor=4.0, original_context_length=128)),
+    # Far past the original context, where the ramp lies inside the heads.
+    "llama-yarn-far": replace(LLAMA, keys=_scaled("yarn", factor=8.0, original_context_length=16)),
     "llama-mha": replace(LLAMA, kv_heads=8),
     "llama-mqa": replace(LLAMA, kv_heads=1, head=64, heads=4),
     "qwen2-untied": replace(QWEN2, tied=False),
     "qwen2-yarn": replace(QWEN2, keys=_scaled("yarn", factor=4.0, original_context_length=128)),
+    "qwen3-yarn-far": replace(
+        QWEN3, keys=_scaled("yarn", factor=4.0, original_context_length=32, attn_factor=1.1)
+    ),
     "qwen3-tied": replace(QWEN3, tied=True),
     "phi3-tied": replace(PHI3, tied=True),
     "phi3-longrope": PHI3_LONG,

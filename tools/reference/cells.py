@@ -109,7 +109,7 @@ def run(quipu, model, kind, tokens, n_ctx, room, isas=products.ISAS, checked=Tru
     why += [f"arg-max differs on {clear - same} clear rows"] if same != clear else []
     if checked:
         why += add_products(result, quipu, model, ref, isas)
-        if third := numpy_trace.opinion(model, tokens):
+        if third := numpy_trace.opinion(model, tokens, n_ctx):
             result["numpy"] = measure.nmse(ref["result_output"], third["result_output"])
     return result | {"passed": not why, "why": why}
 

@@ -36,6 +36,9 @@ import product_facts
 GOLDENS = {
     "nano-llama": ("f32", "f16", "bf16", "q8_0"),
     "nano-qwen2": ("f32", "q8_0"),
+    "nano-qwen3": ("f32", "q8_0"),
+    "nano-phi3": ("f32", "q8_0"),
+    "nano-phi3-long": ("f32",),
 }
 SEED = 1
 TOKENS = [1, 351, 268, 371, 260, 17, 355, 101]

@@ -30,7 +30,7 @@ class Unknown(SystemExit):
 class Model:
     """Hyper-parameters and weights of one file."""
 
-    def __init__(self, path, rounded=True):
+    def __init__(self, path, rounded=True, n_ctx=256):
         self.rounded = rounded
         reader = gguf.GGUFReader(path)
         self.weights = {t.name: t for t in reader.tensors}
@@ -38,7 +38,7 @@ class Model:
         self.arch = reader.fields["general.architecture"].contents()
         if self.arch not in HALVES:
             raise Unknown(f"{path}: {self.arch} is not one of {', '.join(HALVES)}")
-        if f"{self.arch}.rope.scaling.type" in reader.fields or "rope_factors_long.weight" in self.weights:
+        if f"{self.arch}.rope.scaling.type" in reader.fields:
             raise Unknown(f"{path}: scaled RoPE is not in this model")
 
         def key(name, default=None):
@@ -54,6 +54,11 @@ class Model:
         self.rotated = key("rope.dimension_count", self.head)
         self.base = key("rope.freq_base", 10000.0)
         self.eps = key("attention.layer_norm_rms_epsilon")
+        # Llama 3's factors, or LongRoPE's: the long ones for a context longer than the original.
+        long = n_ctx > key("rope.scaling.original_context_length", key("context_length"))
+        factors = ("rope_freqs.weight", f"rope_factors_{'long' if long else 'short'}.weight")
+        self.factors = next((n for n in factors if n in self.weights), None)
+        self.magnitude = key("rope.scaling.attn_factor", 1.0)
 
     def product(self, name, x):
         """x times a weight, plus its bias if there is one; the activations are f32 first, as in an engine."""
@@ -84,20 +89,21 @@ class Model:
         return self.head_norm(block + "attn_q_norm.weight", q), self.head_norm(block + "attn_k_norm.weight", k), v
 
     def rope(self, x, heads):
-        """Pairs rotated by position * base^(-2i/n), divided by the frequency factors if there are any."""
+        """Pairs rotated by position * base^(-2i/n), divided by the frequency factors, and stretched, if the file says so."""
         tokens = x.shape[0]
         x = x.reshape(tokens, heads, self.head).copy()
         half = self.rotated // 2
         frequency = self.base ** (-2.0 * np.arange(half) / self.rotated)
-        if "rope_freqs.weight" in self.weights:
-            frequency = frequency / self.weights["rope_freqs.weight"].data.astype(np.float64)
+        if self.factors:
+            frequency = frequency / self.weights[self.factors].data.astype(np.float64)
         angle = np.arange(tokens)[:, None, None] * frequency
         halves = HALVES[self.arch]
         first = slice(0, half) if halves else slice(0, self.rotated, 2)
         second = slice(half, self.rotated) if halves else slice(1, self.rotated, 2)
         a, b = x[:, :, first].copy(), x[:, :, second].copy()
-        x[:, :, first] = a * np.cos(angle) - b * np.sin(angle)
-        x[:, :, second] = a * np.sin(angle) + b * np.cos(angle)
+        cos, sin = self.magnitude * np.cos(angle), self.magnitude * np.sin(angle)
+        x[:, :, first] = a * cos - b * sin
+        x[:, :, second] = a * sin + b * cos
         return x.reshape(tokens, -1)
 
     def attention(self, q, k, v, keep):
@@ -149,10 +155,10 @@ class Model:
         return {name: np.ascontiguousarray(a, dtype=np.float32) for name, a in out.items()}
 
 
-def opinion(path, tokens):
+def opinion(path, tokens, n_ctx):
     """The tensors of a pass over `tokens`, or None for a model that this file does not know."""
     try:
-        return Model(path).trace(tokens)
+        return Model(path, n_ctx=n_ctx).trace(tokens)
     except Unknown:
         return None
 

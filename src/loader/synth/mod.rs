@@ -23,7 +23,12 @@ enum Fill {
     Random { mean: f32, std: f32 },
     /// Llama-3's frequency factors.
     RopeFactors,
+    /// Factors that grow from 1 by as much from each pair to the next.
+    Growing(f32),
 }
+
+/// `sqrt(1 + ln 32 / ln 4096)`: what Phi-3 mini multiplies rotated values by for a context 32 times the original.
+const LONG_ROPE_FACTOR: f32 = 1.190_238;
 
 struct Tensor {
     name: String,
@@ -95,7 +100,11 @@ fn plan(shape: &Shape, dtype: DType) -> Result<(GgufWriter, Vec<Tensor>)> {
         w.u32(&key("attention.value_length"), s.head_dim);
     }
     if s.arch == "phi3" {
-        w.u32(&key("rope.scaling.original_context_length"), s.n_ctx);
+        let original = if s.long_rope > 0 { s.long_rope } else { s.n_ctx };
+        w.u32(&key("rope.scaling.original_context_length"), original);
+        if s.long_rope > 0 {
+            w.f32(&key("rope.scaling.attn_factor"), LONG_ROPE_FACTOR);
+        }
         w.u32(&key("attention.sliding_window"), 2047);
     }
     if let Some(ftype) = file_type(dtype) {
@@ -165,6 +174,10 @@ fn tensors(s: &Shape, dtype: DType) -> Vec<Tensor> {
         let (name, cols) = ("rope_freqs.weight".into(), s.head_dim / 2);
         list.push(Tensor { name, dtype: DType::F32, cols, rows: 1, rank: 1, fill: Fill::RopeFactors });
     }
+    for (name, by) in [("short", 0.05), ("long", 0.8)].iter().filter(|_| s.long_rope > 0) {
+        let (name, cols, fill) = (format!("rope_factors_{name}.weight"), s.head_dim / 2, Fill::Growing(*by));
+        list.push(Tensor { name, dtype: DType::F32, cols, rows: 1, rank: 1, fill });
+    }
     for i in 0..s.n_layer {
         let name = |n: &str| format!("blk.{i}.{n}");
         vector(&mut list, name("attn_norm.weight"), d, 1.0, 0.1);
@@ -174,6 +187,10 @@ fn tensors(s: &Shape, dtype: DType) -> Vec<Tensor> {
             matrix(&mut list, name("attn_q.weight"), q, d, 2.0);
             matrix(&mut list, name("attn_k.weight"), kv, d, 2.0);
             matrix(&mut list, name("attn_v.weight"), kv, d, 1.0);
+        }
+        if s.arch == "qwen3" {
+            vector(&mut list, name("attn_q_norm.weight"), s.head_dim, 1.0, 0.1);
+            vector(&mut list, name("attn_k_norm.weight"), s.head_dim, 1.0, 0.1);
         }
         if s.arch == "qwen2" {
             vector(&mut list, name("attn_q.bias"), q, 0.0, 0.5);
@@ -239,6 +256,7 @@ fn fill_row(
     values.clear();
     match t.fill {
         Fill::RopeFactors => values.extend(rope_factors(s)),
+        Fill::Growing(by) => values.extend((0..t.cols).map(|i| 1.0 + by * i as f32)),
         Fill::Random { mean, std } => {
             let mut key = [0u8; 32];
             key[..8].copy_from_slice(&seed.to_le_bytes());

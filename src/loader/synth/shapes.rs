@@ -33,6 +33,8 @@ pub struct Shape {
     pub tied: bool,
     /// Whether the file carries Llama-3's rotary frequency factors.
     pub rope_factors: bool,
+    /// The context length before LongRoPE's extension, in a file that carries its factors; 0 without.
+    pub long_rope: u32,
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -61,6 +63,7 @@ const fn shape(
         n_vocab,
         tied,
         rope_factors: false,
+        long_rope: 0,
     }
 }
 
@@ -73,12 +76,20 @@ pub const SHAPES: &[Shape] = &[
         ..shape("llama-3.2-1b", "llama", [16, 2048, 8192], [32, 8, 64], 131072, (5e5, 1e-5), 128256, true)
     },
     shape("qwen2.5-0.5b", "qwen2", [24, 896, 4864], [14, 2, 64], 32768, (1e6, 1e-6), 151936, true),
+    shape("qwen3-0.6b", "qwen3", [28, 1024, 3072], [16, 8, 128], 40960, (1e6, 1e-6), 151936, true),
     shape("phi-3-mini-4k", "phi3", [32, 3072, 8192], [32, 32, 96], 4096, (1e4, 1e-5), 32064, false),
     shape("tiny-llama", "llama", [2, 256, 768], [8, 4, 32], 512, (1e4, 1e-5), 2048, false),
     shape("tiny-qwen2", "qwen2", [2, 256, 768], [8, 2, 32], 512, (1e6, 1e-6), 2048, true),
+    shape("tiny-qwen3", "qwen3", [2, 256, 768], [8, 4, 64], 512, (1e6, 1e-6), 2048, true),
     shape("tiny-phi3", "phi3", [2, 256, 768], [8, 8, 32], 512, (1e4, 1e-5), 2048, false),
     shape("nano-llama", "llama", [2, 64, 96], [4, 2, 16], 128, (1e4, 1e-5), 384, false),
     shape("nano-qwen2", "qwen2", [2, 64, 96], [4, 2, 16], 128, (1e6, 1e-6), 384, true),
+    shape("nano-qwen3", "qwen3", [2, 64, 96], [4, 2, 32], 128, (1e6, 1e-6), 384, true),
+    shape("nano-phi3", "phi3", [2, 96, 96], [4, 4, 24], 512, (1e4, 1e-5), 384, false),
+    Shape {
+        long_rope: 128,
+        ..shape("nano-phi3-long", "phi3", [2, 96, 96], [4, 4, 24], 512, (1e4, 1e-5), 384, false)
+    },
 ];
 
 impl Shape {
