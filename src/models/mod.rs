@@ -6,6 +6,7 @@ pub mod blocks;
 pub mod hparams;
 pub mod llama;
 pub mod qwen2;
+pub mod qwen3;
 pub mod rope;
 
 use crate::error::{Class, Error, Problem, Result};
@@ -30,7 +31,8 @@ pub struct Architecture {
 }
 
 /// The architectures that ship with the crate.
-pub const ARCHITECTURES: &[Architecture] = &[llama::ARCHITECTURE, qwen2::ARCHITECTURE];
+pub const ARCHITECTURES: &[Architecture] =
+    &[llama::ARCHITECTURE, qwen2::ARCHITECTURE, qwen3::ARCHITECTURE];
 
 /// The architecture that a file names, from `extra` first.
 ///
