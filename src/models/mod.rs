@@ -5,6 +5,7 @@
 pub mod blocks;
 pub mod hparams;
 pub mod llama;
+pub mod phi3;
 pub mod qwen2;
 pub mod qwen3;
 pub mod rope;
@@ -32,7 +33,7 @@ pub struct Architecture {
 
 /// The architectures that ship with the crate.
 pub const ARCHITECTURES: &[Architecture] =
-    &[llama::ARCHITECTURE, qwen2::ARCHITECTURE, qwen3::ARCHITECTURE];
+    &[llama::ARCHITECTURE, qwen2::ARCHITECTURE, qwen3::ARCHITECTURE, phi3::ARCHITECTURE];
 
 /// The architecture that a file names, from `extra` first.
 ///
