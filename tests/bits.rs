@@ -146,14 +146,44 @@ fn sizes_that_nothing_divides() {
     every_way("odd F32", &odd(), DType::F32, &base);
 }
 
+/// The nano shape of an architecture, with room for several chunks of attention.
+fn nano_of(arch: &str) -> Shape {
+    Shape { n_ctx: 1024, ..Shape::named(&format!("nano-{arch}")).unwrap().clone() }
+}
+
+#[test]
+fn qwen2_with_its_biases() {
+    every_way("qwen2 Q8_0", &nano_of("qwen2"), DType::Q8_0, &options());
+}
+
+#[test]
+fn qwen3_with_norms_of_heads() {
+    every_way("qwen3 Q8_0", &nano_of("qwen3"), DType::Q8_0, &options());
+    let odd = Shape { head_dim: 24, n_head: 5, n_head_kv: 1, n_embd: 72, n_vocab: 391, ..nano_of("qwen3") };
+    every_way("qwen3 F16, odd", &odd, DType::F16, &options());
+}
+
+#[test]
+fn phi3_with_joined_matrices_and_longrope() {
+    every_way("phi3 Q8_0", &nano_of("phi3-long"), DType::Q8_0, &options());
+    // Parts that begin at no multiple of anything.
+    let odd = Shape { head_dim: 22, n_head: 3, n_head_kv: 3, n_embd: 66, n_ff: 101, ..nano_of("phi3-long") };
+    every_way("phi3 F16, odd", &odd, DType::F16, &options());
+}
+
 #[test]
 fn each_fusion_rule_alone_left_out() {
-    for dtype in [DType::F16, DType::Q8_0, DType::Q4_1] {
-        let model = file(&nano(), dtype);
+    let of = |name: &'static str, shape: Shape, dtype| (name, file(&shape, dtype));
+    for (name, model) in [
+        of("llama F16", nano(), DType::F16),
+        of("llama Q8_0", nano(), DType::Q8_0),
+        of("llama Q4_1", nano(), DType::Q4_1),
+        of("qwen3 Q8_0", nano_of("qwen3"), DType::Q8_0),
+    ] {
         let rows = expected(&model, &options());
         for rule in fuse::RULES {
             let o = EngineOptions { fuse: FuseOptions::without(&[rule.name]).unwrap(), ..options() };
-            check(&format!("{dtype} without {}", rule.name), &mut engine(&model, o), &rows);
+            check(&format!("{name} without {}", rule.name), &mut engine(&model, o), &rows);
         }
     }
 }

@@ -11,7 +11,7 @@ mod random_graph;
 use quipu::backends::Isa;
 use quipu::graph::builder::CacheTypes;
 use quipu::graph::{Graph, GraphBuilder};
-use quipu::loader::synth::{Shape, synth_header};
+use quipu::loader::synth::{Shape, synth_header, synth_header_shape};
 use quipu::loader::{Bytes, Gguf, ParseOptions};
 use quipu::models;
 use quipu::ops::{Op, OpKind};
@@ -20,7 +20,10 @@ use quipu::quant::DType;
 use random_graph::{All, random_graph};
 
 fn graph(shape: &str, dtype: DType) -> Graph {
-    let header = synth_header(shape, dtype).unwrap();
+    graph_of(synth_header(shape, dtype).unwrap())
+}
+
+fn graph_of(header: Vec<u8>) -> Graph {
     let options = ParseOptions { header_only: true, ..ParseOptions::default() };
     let gguf = Gguf::parse(Bytes::from(header), &options).unwrap();
     models::declare(&gguf, &[], CacheTypes::default()).unwrap().graph
@@ -38,8 +41,16 @@ fn options(phase: Phase) -> PlanOptions {
     }
 }
 
-const SHAPES: [&str; 6] =
-    ["llama-2-7b", "tinyllama-1.1b", "llama-3.2-1b", "qwen2.5-0.5b", "tiny-llama", "nano-llama"];
+const SHAPES: [&str; 8] = [
+    "llama-2-7b",
+    "tinyllama-1.1b",
+    "llama-3.2-1b",
+    "qwen2.5-0.5b",
+    "qwen3-0.6b",
+    "phi-3-mini-4k",
+    "tiny-llama",
+    "nano-phi3",
+];
 
 #[test]
 fn plans_of_real_shapes_are_what_they_were() {
@@ -151,6 +162,61 @@ fn every_rule_fires_and_can_be_switched_off_alone() {
     let none = kinds(FuseOptions::none());
     assert_eq!(none.len(), g.ops.len());
     assert_eq!(FuseOptions::without(&["rope"]).unwrap_err().code(), "UnknownRule");
+}
+
+#[test]
+fn norms_of_heads_are_in_the_command_that_makes_the_heads() {
+    let g = graph("tiny-qwen3", DType::Q8_0);
+    let make = |fuse: FuseOptions| plan::plan(&g, &PlanOptions { fuse, ..options(Phase::Decode) }).unwrap();
+    let kinds =
+        |p: &Plan| -> Vec<OpKind> { p.cmds.rows().iter().map(|c| p.ops[c.op as usize].kind()).collect() };
+    // No more commands and meetings than a model without these norms.
+    let all = make(FuseOptions::default());
+    let llama = plan::plan(&graph("tiny-llama", DType::Q8_0), &options(Phase::Decode)).unwrap();
+    assert_eq!(kinds(&all), kinds(&llama));
+    assert_eq!(all.totals.barriers, llama.totals.barriers);
+    let off = |rule: &str| kinds(&make(FuseOptions::without(&[rule]).unwrap()));
+    let count = |k: &[OpKind], kind: OpKind| k.iter().filter(|x| **x == kind).count();
+    let without = off("head_norm");
+    assert_eq!((count(&without, OpKind::RmsNorm), count(&without, OpKind::RopeKv)), (4, 2), "{without:?}");
+    assert_eq!(count(&without, OpKind::LinearQkv), 2);
+    assert_eq!(count(&off("qkv_rope_kv"), OpKind::RopeKv), 2);
+    assert_eq!(count(&off("qkv_rope_kv"), OpKind::RmsNorm), 0);
+    assert_eq!(count(&off("rope_kv"), OpKind::RmsNorm), 4);
+}
+
+#[test]
+fn joined_matrices_fuse_as_separate_ones_and_count_once() {
+    let plan_of = |shape| plan::plan(&graph(shape, DType::Q8_0), &options(Phase::Decode)).unwrap();
+    let (phi, llama) = (plan_of("tiny-phi3"), plan_of("tiny-llama"));
+    let kinds =
+        |p: &Plan| -> Vec<OpKind> { p.cmds.rows().iter().map(|c| p.ops[c.op as usize].kind()).collect() };
+    assert_eq!(kinds(&phi), kinds(&llama));
+    let bytes = quipu::loader::synth::synth_header("tiny-phi3", DType::Q8_0).unwrap();
+    let parse = ParseOptions { header_only: true, ..ParseOptions::default() };
+    let gguf = Gguf::parse(bytes.into(), &parse).unwrap();
+    assert_eq!(phi.totals.weight_bytes, gguf.tensors().iter().map(|t| t.bytes).sum::<u64>());
+    let shown = plan::text::print(&phi);
+    assert!(shown.contains(&format!(" {} tensors", gguf.tensors().len())), "{shown}");
+    assert!(shown.contains("blk.1.attn_qkv.weight[256..512]"), "{shown}");
+}
+
+#[test]
+fn the_context_chooses_the_frequency_factors() {
+    let shape = Shape { long_rope: 256, ..Shape::named("nano-phi3-long").unwrap().clone() };
+    let g = graph_of(synth_header_shape(&shape, DType::F16).unwrap());
+    let factors = |n_ctx: u32, fuse: FuseOptions| -> String {
+        let p = plan::plan(&g, &PlanOptions { n_ctx, fuse, ..options(Phase::Decode) }).unwrap();
+        let used: Vec<_> = p.weights.rows().iter().filter(|w| w.name.starts_with("rope_factors")).collect();
+        assert_eq!(used.len(), 1, "the other set is no weight of the plan");
+        used[0].name.clone()
+    };
+    for fuse in [FuseOptions::default(), FuseOptions::none()] {
+        assert_eq!(factors(256, fuse.clone()), "rope_factors_short.weight");
+        assert_eq!(factors(257, fuse.clone()), "rope_factors_long.weight");
+        // llama.cpp rounds a context up to 256 cells before it compares.
+        assert_eq!(factors(1, fuse), "rope_factors_short.weight");
+    }
 }
 
 #[test]
