@@ -52,11 +52,6 @@ pub mod text;
 
 pub use error::{Class, Error, Problem, Result};
 
-/// CONTRIBUTING.md's recipes, compiled and run as doc-tests.
-#[cfg(doctest)]
-#[doc = include_str!("../CONTRIBUTING.md")]
-pub struct Contributing;
-
 /// README.md's program, compiled.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
