@@ -159,6 +159,29 @@ fn damage_is_refused() {
     }
 }
 
+#[test]
+fn parts_stay_inside_their_tensor() {
+    let file = file(&Shape { n_ctx: 64, ..Shape::named("nano-phi3").unwrap().clone() }, DType::Q8_0);
+    let gguf = Gguf::parse(file.clone(), &ParseOptions::default()).unwrap();
+    let model = Model { file, gguf };
+    let p = model.plan(FuseOptions::default(), Isa::Scalar);
+    assert!(model.bind(p.clone()).is_ok());
+    let last = |p: &Plan| p.weights.ids().rfind(|w| p.weights[*w].part.is_some()).unwrap();
+    type Change = fn(&mut quipu::graph::Part);
+    let changes: [(&str, Change, &str); 4] = [
+        ("one row on", |part| part.first += 1, "BadPlan"),
+        ("at the end", |part| part.first = u32::MAX, "BadPlan"),
+        ("of a shorter tensor", |part| part.of -= 1, "BadPlan"),
+        ("of a longer tensor", |part| part.of += 1, "OutOfFile"),
+    ];
+    for (what, change, code) in changes {
+        let mut q = p.clone();
+        let id = last(&q);
+        change(q.weights[id].part.as_mut().unwrap());
+        assert_eq!(model.bind(q).unwrap_err().code(), code, "{what}");
+    }
+}
+
 /// The last operand in the arena: all of the ones before are smaller or the same.
 fn arena(p: &mut Plan) -> &mut plan::Operand {
     p.operands.iter_mut().rfind(|o| o.region == plan::Region::Arena).unwrap()
