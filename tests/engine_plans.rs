@@ -42,9 +42,9 @@ impl Model {
     fn bind(&self, plan: Plan) -> Result<Runner, Error> {
         let find = |w: &WeightSlot| {
             let t = self.gguf.tensor(&w.name)?;
-            Some(t.offset as usize..(t.offset + t.bytes) as usize)
+            Some((0, t.offset as usize..(t.offset + t.bytes) as usize))
         };
-        Runner::new(vec![plan], self.file.clone(), &find, 4, Team::new(2).unwrap())
+        Runner::new(vec![plan], vec![self.file.clone()], &find, 4, Team::new(2).unwrap())
     }
 }
 

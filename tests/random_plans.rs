@@ -66,9 +66,9 @@ fn make(g: &Graph, isa: Isa, fuse: FuseOptions) -> Plan {
 /// Logits of two sequences of 4 and 3 rows in one step, as bits.
 fn run(plan: Plan, w: &Weights, threads: usize, poisoned: bool) -> Vec<u32> {
     let layout = plan.kv;
-    let find = |slot: &plan::WeightSlot| w.places.get(&slot.name).cloned();
+    let find = |slot: &plan::WeightSlot| Some((0, w.places.get(&slot.name)?.clone()));
     let mut runner =
-        Runner::new(vec![plan], w.bytes.clone(), &find, ROWS, Team::new(threads).unwrap()).unwrap();
+        Runner::new(vec![plan], vec![w.bytes.clone()], &find, ROWS, Team::new(threads).unwrap()).unwrap();
     let mut caches = [KvCache::new(layout).unwrap(), KvCache::new(layout).unwrap()];
     let rows = StepRows {
         tokens: &[3, 1, 4, 1, 5, 9, 2],

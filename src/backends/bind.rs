@@ -74,12 +74,15 @@ impl<'a> Observed<'a> {
     }
 }
 
+/// Where a weight lies: a file by number, and the bytes in it.
+pub type Place = (usize, Range<usize>);
+
 /// Plans bound to one memory and one team.
 pub struct Runner {
     plans: Vec<Bound>,
     memory: StepMemory,
-    /// Keeps the addresses of weights valid.
-    _file: Bytes,
+    /// Keep the addresses of weights valid.
+    _files: Vec<Bytes>,
     team: Team,
     /// The caches of the current step; kept for its capacity.
     seqs: Vec<KvSeq>,
@@ -98,15 +101,15 @@ impl std::fmt::Debug for Runner {
 }
 
 impl Runner {
-    /// Binds `plans` to the weights in `file`, where `find` says each lies, with room for `n_outputs` rows of
-    /// logits per step.
+    /// Binds `plans` to the weights in `files`, where `find` says in which of them each lies and where, with room for
+    /// `n_outputs` rows of logits per step.
     ///
     /// Errors: `BadPlan` (input) for a plan that could touch memory it does not own; `NoSuchIsa`,
     /// `InsufficientMemory` (resources); `MissingTensor` (model) if the file lacks a weight of the plan.
     pub fn new(
         plans: Vec<Plan>,
-        file: Bytes,
-        find: &dyn Fn(&WeightSlot) -> Option<Range<usize>>,
+        files: Vec<Bytes>,
+        find: &dyn Fn(&WeightSlot) -> Option<Place>,
         n_outputs: u32,
         team: Team,
     ) -> Result<Runner> {
@@ -114,7 +117,7 @@ impl Runner {
         let memory = StepMemory::new(&plans.iter().collect::<Vec<_>>(), n_outputs, team.n_threads())?;
         let bound = plans.into_iter().zip(kernels).map(|(plan, kernels)| {
             let weights =
-                plan.weights.rows().iter().map(|w| weight(w, &file, find)).collect::<Result<Vec<_>>>()?;
+                plan.weights.rows().iter().map(|w| weight(w, &files, find)).collect::<Result<Vec<_>>>()?;
             let operands: Vec<BoundOperand> = plan
                 .operands
                 .iter()
@@ -148,7 +151,7 @@ impl Runner {
             Ok(Bound { cmds: cmds.collect(), operands, stacks, plan })
         });
         let plans = bound.collect::<Result<Vec<_>>>()?;
-        Ok(Runner { plans, memory, _file: file, team, seqs: Vec::with_capacity(16), n_outputs })
+        Ok(Runner { plans, memory, _files: files, team, seqs: Vec::with_capacity(16), n_outputs })
     }
 
     /// The plan with this number.
@@ -261,15 +264,11 @@ impl Default for Address {
     }
 }
 
-fn weight(
-    w: &WeightSlot,
-    file: &Bytes,
-    find: &dyn Fn(&WeightSlot) -> Option<Range<usize>>,
-) -> Result<Address> {
+fn weight(w: &WeightSlot, files: &[Bytes], find: &dyn Fn(&WeightSlot) -> Option<Place>) -> Result<Address> {
     let problem = |code| Problem::new(code, format!("tensor \"{}\"", escape(&w.name)));
-    let range = find(w).ok_or_else(|| Error::model(problem("MissingTensor")))?;
+    let (file, range) = find(w).ok_or_else(|| Error::model(problem("MissingTensor")))?;
     let (part, whole) = w.span().ok_or_else(|| bad_step("a part outside its tensor"))?;
-    let bytes = file.get(range.clone()).filter(|b| b.len() as u64 == whole);
+    let bytes = files.get(file).and_then(|f| f.get(range.clone())).filter(|b| b.len() as u64 == whole);
     let bytes = bytes.ok_or_else(|| {
         let p = problem("OutOfFile").at(range.start as u64).found(format!("{} bytes", range.len()));
         Error::model(p.expected(format!("{whole} bytes inside the file")))

@@ -5,7 +5,7 @@ use super::out::{Failure, Out, print_problems};
 use quipu::error::{Error, Problem};
 use quipu::graph::builder::CacheTypes;
 use quipu::loader::inspect::Inspection;
-use quipu::loader::{Bytes, Gguf, LoadMode, ParseOptions};
+use quipu::loader::{Gguf, LoadMode, ParseOptions};
 use quipu::models;
 use quipu::text::Tokenizer;
 use std::path::PathBuf;
@@ -32,8 +32,8 @@ pub struct Args {
 /// Prints the facts and the verdict; what is wrong goes to standard error as well.
 pub fn run(args: &Args, out: &mut Out) -> Result<(), Failure> {
     let overrides = args.overrides.parse()?;
-    let bytes = Bytes::open(&args.file, LoadMode::Auto)?;
-    let (mut file, problems) = Gguf::parse_partly(bytes, &ParseOptions::default());
+    let parse = ParseOptions::default();
+    let (mut file, problems) = Gguf::open_partly(&args.file, LoadMode::Auto, &parse, &mut |_, _| {})?;
     for (key, value) in overrides {
         file.set_override(&key, value)?;
     }

@@ -5,7 +5,7 @@ use super::terminal;
 use indicatif::ProgressBar;
 use quipu::engine::{Engine, EngineOptions};
 use quipu::error::Result;
-use quipu::loader::{Bytes, Gguf, ParseOptions};
+use quipu::loader::{Gguf, ParseOptions};
 use quipu::models::Hparams;
 use quipu::text::Tokenizer;
 use std::time::{Duration, Instant};
@@ -63,11 +63,15 @@ impl EngineArgs {
     pub fn load(&self, mut options: EngineOptions) -> Result<(Engine, Duration)> {
         let started = Instant::now();
         let mut bar = None;
-        let bytes = Bytes::open_with(&self.model.model, options.load_mode, &mut |done, all| {
-            bar.get_or_insert_with(|| terminal::bytes_bar("reading", all)).set_position(done);
+        let parse = ParseOptions::default();
+        let file = Gguf::open_with(&self.model.model, options.load_mode, &parse, &mut |done, all| {
+            let bar = bar.get_or_insert_with(|| terminal::bytes_bar("reading", all));
+            // The first file of a split model says how much there is in all.
+            bar.set_length(all);
+            bar.set_position(done);
         });
         bar.inspect(ProgressBar::finish_and_clear);
-        let mut file = Gguf::parse(bytes?, &ParseOptions::default())?;
+        let mut file = file?;
         for (key, value) in options.overrides.drain(..) {
             file.set_override(&key, value)?;
         }

@@ -108,8 +108,9 @@ fn metadata(args: &Args, engine: &Engine, tokens: &[u32], trace: &Trace) -> BTre
     let mut put = |key: &str, value: String| m.insert(key.to_owned(), value);
     put("engine", format!("quipu {}", env!("CARGO_PKG_VERSION")));
     put("numerics", NUMERICS_VERSION.to_string());
-    let digest = Sha256::digest(&engine.gguf().bytes()[..]);
-    put("model_sha256", digest.iter().map(|b| format!("{b:02x}")).collect());
+    // Of a split model: of its files one behind the other.
+    let digest = engine.gguf().files().fold(Sha256::new(), |sum, file| sum.chain_update(&file[..]));
+    put("model_sha256", digest.finalize().iter().map(|b| format!("{b:02x}")).collect());
     put("tokens", json!(tokens).to_string());
     put("reference", args.reference.to_string());
     put("isa", engine.isa().to_string());

@@ -3,17 +3,16 @@
 use super::options::DEFAULT_N_CTX;
 use super::{ContextLimit, Engine, EngineOptions, Stats, step};
 use crate::backends::alloc::{self, StepMemory};
-use crate::backends::bind::Runner;
+use crate::backends::bind::{Place, Runner};
 use crate::backends::team::{Team, Workers, default_threads};
 use crate::backends::{Isa, KvLayout};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::graph::builder::CacheTypes;
-use crate::loader::{Gguf, ParseOptions, weights};
+use crate::loader::{Bytes, Gguf, ParseOptions, weights};
 use crate::models::{self, Declared};
 use crate::plan::{Backend, Phase, Plan, PlanOptions, WeightSlot, plan};
 use crate::text::Tokenizer;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -71,14 +70,13 @@ impl Engine {
         let planner = Planner { graph: &graph, options: &options, isa, threads: threads as u32 };
         let (plans, limit) = planner.fit(hparams.n_ctx_train, &mut stats)?;
         let kv = plans[0].kv;
-        if options.prefault && alloc::memory_available().is_none_or(|have| gguf.bytes().len() as u64 <= have)
-        {
-            workers.pool().install(|| gguf.bytes().prefault());
+        if options.prefault && alloc::memory_available().is_none_or(|have| gguf.file_bytes() <= have) {
+            workers.pool().install(|| gguf.files().for_each(Bytes::prefault));
         }
         drop(workers);
         let find = |w: &WeightSlot| where_is(&gguf, w);
-        let file = gguf.bytes().clone();
-        let runner = Runner::new(plans, file, &find, options.n_outputs, Team::new(threads)?)?;
+        let files = gguf.files().cloned().collect();
+        let runner = Runner::new(plans, files, &find, options.n_outputs, Team::new(threads)?)?;
         stats.load = started.elapsed();
         Ok(Engine {
             id: IDS.fetch_add(1, Ordering::Relaxed),
@@ -102,10 +100,10 @@ fn loading_pool(options: &EngineOptions) -> Result<Workers> {
     Workers::new(options.threads.unwrap_or_else(default_threads), "quipu-load")
 }
 
-fn where_is(gguf: &Gguf, w: &WeightSlot) -> Option<Range<usize>> {
+fn where_is(gguf: &Gguf, w: &WeightSlot) -> Option<Place> {
     let t = gguf.tensor(&w.name)?;
     let start = usize::try_from(t.offset).ok()?;
-    Some(start..start.checked_add(usize::try_from(t.bytes).ok()?)?)
+    Some((t.file.into(), start..start.checked_add(usize::try_from(t.bytes).ok()?)?))
 }
 
 /// Makes the plans of a graph for a context length, and finds the length.

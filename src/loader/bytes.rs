@@ -114,6 +114,14 @@ impl Bytes {
         self.0.path.as_deref()
     }
 
+    /// The name of file `i` of a model in messages: that of its path, quoted and escaped, or its number from 1.
+    pub(super) fn name(&self, i: usize) -> String {
+        match self.path().and_then(Path::file_name) {
+            Some(name) => format!("\"{}\"", escape(&name.to_string_lossy())),
+            None => format!("file {}", i.saturating_add(1)),
+        }
+    }
+
     /// Touches every page of a map on all threads of rayon's pool, so that no later read faults. Nothing to do for
     /// bytes that were read.
     pub fn prefault(&self) {

@@ -12,7 +12,8 @@
 use super::bytes::{Bytes, LoadMode};
 use super::overrides::OverrideValue;
 use super::value::{ArrayView, Value, ValueType};
-use crate::error::{Error, Problem, Result, escape};
+use super::{parse, split};
+use crate::error::{Class, Error, Problem, Result, escape};
 use crate::quant::DType;
 use smallvec::SmallVec;
 use std::path::Path;
@@ -71,7 +72,9 @@ pub struct TensorInfo {
     pub dtype: DType,
     /// Dimensions in file order: the first varies fastest (a row), so a matrix is `[cols, rows]`.
     pub dims: SmallVec<[u64; 4]>,
-    /// Offset of the data from the start of the file.
+    /// Row of [`Gguf::files`]; 0 unless the model is split.
+    pub file: u16,
+    /// Offset of the data from the start of its file.
     pub offset: u64,
     /// Bytes of the data, without padding.
     pub bytes: u64,
@@ -101,10 +104,15 @@ pub(super) enum Raw {
     Array { elem: ValueType, len: usize, pos: usize, bytes: usize },
 }
 
-/// A parsed GGUF file. Cheap to share behind an `Arc`; its bytes are shared by clones.
+/// A parsed GGUF file, or the files of a split model as one. Cheap to share behind an `Arc`; its bytes are shared by
+/// clones.
 #[derive(Clone, Debug)]
 pub struct Gguf {
     pub(super) bytes: Bytes,
+    /// The files of a split model behind the first, those that could be opened.
+    pub(super) others: Vec<Bytes>,
+    /// Files the model should have.
+    pub(super) n_files: usize,
     pub(super) version: u32,
     pub(super) alignment: u64,
     pub(super) entries: Vec<Entry>,
@@ -119,27 +127,74 @@ pub struct Gguf {
 }
 
 impl Gguf {
-    /// Opens and parses a file. With `header_only` and [`LoadMode::Auto`] the file is mapped whatever its size.
+    /// Opens and parses a file. With `header_only` and [`LoadMode::Auto`] it is mapped whatever its size. If it is
+    /// the first of a split model (`NAME-00001-of-00003.gguf`), the others are opened beside it.
     ///
     /// # Errors
-    /// As [`Bytes::open`] and [`Gguf::parse`].
+    /// As [`Bytes::open`] and [`Gguf::parse`]; `NotFirstShard`, `MissingShard` about a split model.
     pub fn open(path: &Path, mode: LoadMode, options: &ParseOptions) -> Result<Gguf> {
+        Gguf::open_with(path, mode, options, &mut |_, _| {})
+    }
+
+    /// As [`Gguf::open`], calling `progress(bytes done, bytes in all)` while it reads; never called for maps.
+    ///
+    /// # Errors
+    /// As [`Gguf::open`].
+    pub fn open_with(
+        path: &Path,
+        mode: LoadMode,
+        options: &ParseOptions,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Gguf> {
+        let (gguf, problems) = Gguf::open_partly(path, mode, options, progress)?;
+        Error::from_problems(Class::Model, problems).map(|()| gguf)
+    }
+
+    /// As [`Gguf::open_with`], but returns what could be read of damaged files beside their problems.
+    ///
+    /// # Errors
+    /// As [`Bytes::open`] for the first file; `InsufficientMemory` for any.
+    pub fn open_partly(
+        path: &Path,
+        mode: LoadMode,
+        options: &ParseOptions,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(Gguf, Vec<Problem>)> {
         let mode = if options.header_only && mode == LoadMode::Auto { LoadMode::Mmap } else { mode };
-        Gguf::parse(Bytes::open(path, mode)?, options)
+        let (mut g, mut problems) = parse::parse(Bytes::open_with(path, mode, progress)?, options);
+        if problems.is_empty() {
+            problems = split::attach_beside(&mut g, path, mode, options, progress)?;
+        }
+        Ok((g, problems))
     }
 
     /// Parses the header of `bytes`.
     ///
     /// # Errors
-    /// Class `Model`, with every problem found; the codes are listed in [`crate::loader`].
+    /// Class `Model`, with every problem found; the codes are listed in [`crate::loader`]. A file of a split model
+    /// is refused: see [`Gguf::parse_files`].
     pub fn parse(bytes: Bytes, options: &ParseOptions) -> Result<Gguf> {
         let (gguf, problems) = Gguf::parse_partly(bytes, options);
-        Error::from_problems(crate::error::Class::Model, problems).map(|()| gguf)
+        Error::from_problems(Class::Model, problems).map(|()| gguf)
     }
 
     /// As [`Gguf::parse`], but returns what could be read of a damaged file beside its problems.
     pub fn parse_partly(bytes: Bytes, options: &ParseOptions) -> (Gguf, Vec<Problem>) {
-        super::parse::parse(bytes, options)
+        Gguf::parse_files([bytes], options)
+    }
+
+    /// As [`Gguf::parse_partly`], for all files of a split model in their order.
+    pub fn parse_files(
+        files: impl IntoIterator<Item = Bytes>,
+        options: &ParseOptions,
+    ) -> (Gguf, Vec<Problem>) {
+        let mut files = files.into_iter();
+        let first = files.next().unwrap_or_else(|| Bytes::from(Vec::new()));
+        let (mut g, mut problems) = parse::parse(first, options);
+        if problems.is_empty() {
+            problems = split::attach_given(&mut g, options, &mut files);
+        }
+        (g, problems)
     }
 
     /// Format version, 2 or 3 (0 if the file ended before it).
@@ -157,9 +212,10 @@ impl Gguf {
         self.data_offset
     }
 
-    /// Whether the header was read to its end; otherwise entries and tensors behind the damage are not known.
+    /// Whether the header was read to its end, those of all files if the model is split; otherwise entries and
+    /// tensors behind the damage are not known.
     pub fn has_whole_header(&self) -> bool {
-        self.data_offset != 0
+        self.data_offset != 0 && self.files().count() == self.n_files
     }
 
     /// Whether tensor data is missing from the file (possible only with [`ParseOptions::header_only`]).
@@ -167,9 +223,39 @@ impl Gguf {
         self.cut
     }
 
-    /// The bytes of the whole file.
+    /// The bytes of the file; of a split model, of the first.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
+    }
+
+    /// All files of the model: one, unless it is split.
+    pub fn files(&self) -> impl Iterator<Item = &Bytes> {
+        std::iter::once(&self.bytes).chain(&self.others)
+    }
+
+    /// Whether the model is split over several files.
+    pub fn is_split(&self) -> bool {
+        self.n_files > 1
+    }
+
+    /// Bytes of all files together.
+    pub fn file_bytes(&self) -> u64 {
+        self.files().fold(0, |n, f| n.saturating_add(super::cursor::as_u64(f.len())))
+    }
+
+    /// The name of the file with a tensor's data, quoted and escaped.
+    pub fn file_name(&self, tensor: &TensorInfo) -> String {
+        let i = usize::from(tensor.file);
+        self.files().nth(i).map_or_else(String::new, |f| f.name(i))
+    }
+
+    /// A tensor in a message: its name, behind that of its file if it is not in the first.
+    pub fn thing(&self, tensor: &TensorInfo) -> String {
+        let name = escape(&tensor.name);
+        match tensor.file {
+            0 => format!("tensor {name}"),
+            _ => format!("{}: tensor {name}", self.file_name(tensor)),
+        }
     }
 
     /// The value of a key, overrides first.
@@ -291,7 +377,7 @@ impl Gguf {
         self.str(KEY)?.ok_or_else(|| Error::model(self.problem("MissingKey", KEY).expected("a string")))
     }
 
-    /// The tensors in file order.
+    /// The tensors in file order, file after file.
     pub fn tensors(&self) -> &[TensorInfo] {
         &self.tensors
     }
@@ -306,11 +392,11 @@ impl Gguf {
         lookup(&self.by_name, &self.tensors, |t| &t.name, name)
     }
 
-    /// The data of a tensor of this file; `None` if the file was cut before its end.
+    /// The data of a tensor of this model; `None` if its file was cut before its end.
     pub fn data(&self, tensor: &TensorInfo) -> Option<&[u8]> {
         let start = usize::try_from(tensor.offset).ok()?;
         let end = start.checked_add(usize::try_from(tensor.bytes).ok()?)?;
-        self.bytes.get(start..end)
+        self.files().nth(usize::from(tensor.file))?.get(start..end)
     }
 
     /// A `WrongType` error about a key, with its offset.

@@ -1,6 +1,7 @@
 //! What is in a model file, for people and programs: facts first, then verdicts. Works on whatever could be read
 //! of a damaged file.
 
+use super::bytes::Bytes;
 use super::gguf::{Gguf, TensorInfo};
 use super::value::Value;
 use super::weights::{Want, demand_partly};
@@ -51,8 +52,11 @@ pub struct Inspection {
 /// Facts about the file.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct FileFacts {
-    /// Length in bytes.
+    /// Length in bytes, of all files together.
     pub bytes: u64,
+    /// The files of a split model; otherwise none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub split: Vec<PartFacts>,
     /// GGUF version, 0 if unknown.
     pub version: u32,
     /// Alignment of tensor data.
@@ -63,6 +67,17 @@ pub struct FileFacts {
     pub entries: usize,
     /// Whether tensor data is missing at the end.
     pub cut: bool,
+}
+
+/// One file of a split model.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct PartFacts {
+    /// Its name in messages.
+    pub name: String,
+    /// Length in bytes.
+    pub bytes: u64,
+    /// Number of its tensors.
+    pub tensors: usize,
 }
 
 /// Facts about the tokenizer.
@@ -104,7 +119,10 @@ pub struct TensorFacts {
     pub dims: Vec<u64>,
     /// Type.
     pub dtype: DType,
-    /// Offset from the start of the file.
+    /// Which file of a split model it is in, from 0; otherwise 0.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub file: u16,
+    /// Offset from the start of that file.
     pub offset: u64,
     /// Bytes.
     pub bytes: u64,
@@ -151,7 +169,8 @@ impl Inspection {
             name: text("general.name"),
             architecture: text("general.architecture"),
             file: FileFacts {
-                bytes: gguf.bytes().len() as u64,
+                bytes: gguf.file_bytes(),
+                split: parts(gguf),
                 version: gguf.version(),
                 alignment: gguf.alignment(),
                 data_offset: gguf.data_offset(),
@@ -230,11 +249,24 @@ impl Inspection {
     }
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn is_zero(n: &u16) -> bool {
+    *n == 0
+}
+
+fn parts(gguf: &Gguf) -> Vec<PartFacts> {
+    let tensors = |i: usize| gguf.tensors().iter().filter(|t| usize::from(t.file) == i).count();
+    let part =
+        |(i, f): (usize, &Bytes)| PartFacts { name: f.name(i), bytes: f.len() as u64, tensors: tensors(i) };
+    if gguf.is_split() { gguf.files().enumerate().map(part).collect() } else { Vec::new() }
+}
+
 fn facts(t: &TensorInfo) -> TensorFacts {
     TensorFacts {
         name: t.name.to_string(),
         dims: t.dims.to_vec(),
         dtype: t.dtype,
+        file: t.file,
         offset: t.offset,
         bytes: t.bytes,
     }
@@ -300,6 +332,9 @@ impl fmt::Display for Inspection {
             file.alignment
         )?;
         writeln!(f, ", {} entries, tensor data from byte {}", file.entries, file.data_offset)?;
+        for part in &file.split {
+            writeln!(f, "  {:<28} {}, {} tensors", part.name, size(part.bytes), part.tensors)?;
+        }
         let types: Vec<String> = self
             .types
             .iter()

@@ -26,6 +26,7 @@
 //! | `BadRank`, `ZeroDim`, `DimTooLarge`, `ElementOverflow`, `SizeOverflow` | a tensor's shape |
 //! | `BadTensorType`, `NotBlockMultiple` | a tensor's element type |
 //! | `MisalignedOffset`, `OutOfFile`, `Overlap`, `UnexpectedGap` | where a tensor's data lies |
+//! | `NotFirstShard`, `MissingShard` | a model in several files of which a wrong one was given, or one is missing |
 //! | `MissingTensor`, `ShapeMismatch`, `TypeNotAllowed`, `UnsupportedType`, `NonFiniteTensor` | a weight |
 
 pub mod bytes;
@@ -37,6 +38,7 @@ mod overrides;
 mod parse;
 #[cfg(unix)]
 mod sigbus;
+mod split;
 pub mod synth;
 pub mod value;
 pub mod weights;

@@ -40,6 +40,8 @@ struct Parser<'a> {
 pub(super) fn parse(bytes: Bytes, options: &ParseOptions) -> (Gguf, Vec<Problem>) {
     let mut g = Gguf {
         bytes: bytes.clone(),
+        others: Vec::new(),
+        n_files: 1,
         version: 0,
         alignment: DEFAULT_ALIGNMENT,
         entries: Vec::new(),
@@ -339,7 +341,10 @@ impl<'a> Parser<'a> {
             return Ok(None);
         }
         match layout::tensor_bytes(dtype, &dims) {
-            Ok(bytes) => Ok(Some(TensorInfo { name: text.as_ref().into(), dtype, dims, offset, bytes })),
+            Ok(bytes) => {
+                let name = text.as_ref().into();
+                Ok(Some(TensorInfo { name, dtype, dims, file: 0, offset, bytes }))
+            }
             Err((code, found, expected)) => {
                 let at = if code == "NotBlockMultiple" { type_at } else { offset_at };
                 self.note(Problem::new(code, thing()).at(at).found(found).expected(expected))?;

@@ -5,7 +5,7 @@
 //! A SIGBUS from anywhere else goes where it would have gone without us: to the handler that was installed
 //! before, or to the default action.
 //!
-//! The handler only touches atomics of a static table and its own stack, and calls only `write`, `_exit`,
+//! The handler only touches atomics of a list that only grows and its own stack, and calls only `write`, `_exit`,
 //! `sigaction` and `raise`: all async-signal-safe.
 
 use crate::error::{Class, escape};
@@ -13,8 +13,6 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 
-/// Maps that can be guarded at the same time. One more than that is left to the default action.
-const SLOTS: usize = 64;
 /// Longest line that is written.
 const LINE_BYTES: usize = 320;
 
@@ -24,16 +22,29 @@ struct Slot {
     len: AtomicUsize,
     line: [AtomicU8; LINE_BYTES],
     line_len: AtomicUsize,
+    /// Set once, when another slot is needed.
+    next: OnceLock<&'static Slot>,
 }
 
-static TABLE: [Slot; SLOTS] = [const {
-    Slot {
-        start: AtomicUsize::new(0),
-        len: AtomicUsize::new(0),
-        line: [const { AtomicU8::new(0) }; LINE_BYTES],
-        line_len: AtomicUsize::new(0),
+impl Slot {
+    fn free() -> Slot {
+        Slot {
+            start: AtomicUsize::new(0),
+            len: AtomicUsize::new(0),
+            line: [const { AtomicU8::new(0) }; LINE_BYTES],
+            line_len: AtomicUsize::new(0),
+            next: OnceLock::new(),
+        }
     }
-}; SLOTS];
+}
+
+/// The first slot of the list. A slot is never taken out, only used again, so the handler can walk it at any time.
+static FIRST: OnceLock<&'static Slot> = OnceLock::new();
+
+/// Every slot there is.
+fn slots() -> impl Iterator<Item = &'static Slot> {
+    std::iter::successors(FIRST.get().copied(), |s| s.next.get().copied())
+}
 
 /// Serialises registration; the handler never takes it.
 static REGISTER: Mutex<()> = Mutex::new(());
@@ -42,7 +53,7 @@ static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
 
 /// Keeps a map in the handler's table for as long as it lives.
 pub(super) struct Guard {
-    slot: Option<&'static Slot>,
+    slot: &'static Slot,
 }
 
 impl Guard {
@@ -50,32 +61,32 @@ impl Guard {
     pub(super) fn new(map: &[u8], path: &Path) -> Guard {
         install();
         let _lock = REGISTER.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let slot = TABLE.iter().find(|s| s.len.load(Ordering::Acquire) == 0);
-        if let Some(slot) = slot {
-            let line = format!(
-                "[TruncatedWhileMapped] \"{}\": the file was truncated or its disk failed while it was mapped; \
-                 do not rewrite a model in place, or use --load-mode read\n",
-                escape(&path.to_string_lossy())
-            );
-            let bytes = line.as_bytes();
-            let n = bytes.len().min(LINE_BYTES);
-            for (to, from) in slot.line.iter().zip(bytes) {
-                to.store(*from, Ordering::Relaxed);
-            }
-            slot.line_len.store(n, Ordering::Relaxed);
-            slot.start.store(map.as_ptr() as usize, Ordering::Relaxed);
-            // The kernel maps whole pages, and only pages past the new end fault: round up.
-            slot.len.store(map.len().next_multiple_of(4096), Ordering::Release);
+        let slot = slots().find(|s| s.len.load(Ordering::Acquire) == 0).unwrap_or_else(|| {
+            let end = slots().last().map_or(&FIRST, |s| &s.next);
+            // As many as there ever are maps at the same time.
+            end.get_or_init(|| Box::leak(Box::new(Slot::free())))
+        });
+        let line = format!(
+            "[TruncatedWhileMapped] \"{}\": the file was truncated or its disk failed while it was mapped; \
+             do not rewrite a model in place, or use --load-mode read\n",
+            escape(&path.to_string_lossy())
+        );
+        let bytes = line.as_bytes();
+        let n = bytes.len().min(LINE_BYTES);
+        for (to, from) in slot.line.iter().zip(bytes) {
+            to.store(*from, Ordering::Relaxed);
         }
+        slot.line_len.store(n, Ordering::Relaxed);
+        slot.start.store(map.as_ptr() as usize, Ordering::Relaxed);
+        // The kernel maps whole pages, and only pages past the new end fault: round up.
+        slot.len.store(map.len().next_multiple_of(4096), Ordering::Release);
         Guard { slot }
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if let Some(slot) = self.slot {
-            slot.len.store(0, Ordering::Release);
-        }
+        self.slot.len.store(0, Ordering::Release);
     }
 }
 
@@ -108,7 +119,7 @@ extern "C" fn on_sigbus(signal: libc::c_int, info: *mut libc::siginfo_t, context
     let (code, address) = unsafe { ((*info).si_code, (*info).si_addr() as usize) };
     // Codes above zero come from the kernel; others were sent by someone and carry no address.
     if code > 0 {
-        for slot in &TABLE {
+        for slot in slots() {
             let len = slot.len.load(Ordering::Acquire);
             let start = slot.start.load(Ordering::Relaxed);
             if len != 0 && address >= start && address - start < len {

@@ -53,7 +53,7 @@ pub struct TensorSlot {
     pub row: usize,
     /// Element type.
     pub dtype: DType,
-    /// Offset of the data from the start of the file.
+    /// Offset of the data from the start of its file.
     pub offset: u64,
     /// Bytes of the data.
     pub bytes: u64,
@@ -97,7 +97,7 @@ pub fn demand_partly(gguf: &Gguf, wants: &[Want]) -> (Demanded, Vec<Problem>) {
             wanted[row] = true;
             let t = &tensors[row];
             let before = problems.len();
-            check(want, t, &mut problems);
+            check(gguf, want, t, &mut problems);
             (problems.len() == before).then_some(TensorSlot {
                 row,
                 dtype: t.dtype,
@@ -122,10 +122,10 @@ fn thing(name: &str) -> String {
     format!("tensor {}", escape(name))
 }
 
-fn check(want: &Want, t: &TensorInfo, problems: &mut Vec<Problem>) {
+fn check(gguf: &Gguf, want: &Want, t: &TensorInfo, problems: &mut Vec<Problem>) {
     if trim(&want.dims) != trim(&t.dims) {
         problems.push(
-            Problem::new("ShapeMismatch", thing(&t.name))
+            Problem::new("ShapeMismatch", gguf.thing(t))
                 .at(t.offset)
                 .found(format!("{:?}", t.dims))
                 .expected(format!("{:?}", want.dims)),
@@ -133,7 +133,7 @@ fn check(want: &Want, t: &TensorInfo, problems: &mut Vec<Problem>) {
     }
     match want.allowed {
         Allowed::Only(types) if !types.contains(&t.dtype) => problems.push(
-            Problem::new("TypeNotAllowed", thing(&t.name))
+            Problem::new("TypeNotAllowed", gguf.thing(t))
                 .at(t.offset)
                 .found(t.dtype.name())
                 .expected(types.iter().map(|t| t.name()).collect::<Vec<_>>().join(" or ")),
@@ -141,7 +141,7 @@ fn check(want: &Want, t: &TensorInfo, problems: &mut Vec<Problem>) {
         _ if t.dtype.weight_codec().is_none() => {
             let known: Vec<&str> = TYPES.iter().filter(|t| t.codec.is_some()).map(|t| t.name).collect();
             problems.push(
-                Problem::new("UnsupportedType", thing(&t.name))
+                Problem::new("UnsupportedType", gguf.thing(t))
                     .at(t.offset)
                     .found(t.dtype.name())
                     .expected(format!("one of {}", known.join(", ")))
@@ -201,7 +201,7 @@ fn check_finite(gguf: &Gguf, t: &TensorInfo) -> Option<Problem> {
     let codec = t.dtype.codec()?;
     let Some(data) = gguf.data(t) else {
         return Some(
-            Problem::new("OutOfFile", thing(&t.name)).at(t.offset).expected(format!("{} bytes", t.bytes)),
+            Problem::new("OutOfFile", gguf.thing(t)).at(t.offset).expected(format!("{} bytes", t.bytes)),
         );
     };
     let (block, block_bytes) = (t.dtype.block(), t.dtype.info().bytes as usize);
@@ -212,7 +212,7 @@ fn check_finite(gguf: &Gguf, t: &TensorInfo) -> Option<Problem> {
     })?;
     let at = t.offset + (index / block * block_bytes) as u64;
     Some(
-        Problem::new("NonFiniteTensor", thing(&t.name))
+        Problem::new("NonFiniteTensor", gguf.thing(t))
             .at(at)
             .found(format!("{value} in element {index}"))
             .expected("finite weights")

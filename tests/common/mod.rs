@@ -7,6 +7,7 @@ pub mod process;
 
 /// Value types of GGUF, by id.
 pub const U8: u32 = 0;
+pub const U16: u32 = 2;
 pub const U32: u32 = 4;
 pub const I32: u32 = 5;
 pub const F32: u32 = 6;
@@ -227,6 +228,21 @@ impl Model {
         }
         let padded = out.len().next_multiple_of(ALIGN);
         (out, padded)
+    }
+
+    /// The same model in `n` files, as `gguf-split` would write it: metadata in the first, tensors in equal parts.
+    pub fn split(&self, n: usize) -> Vec<Model> {
+        let per = self.tensors.len().div_ceil(n);
+        let part = |i: usize| {
+            let tensors = self.tensors.iter().skip(i * per).take(per).cloned().collect();
+            let kv = if i == 0 { self.kv.clone() } else { Vec::new() };
+            let mut m = Model { kv, tensors, ..self.clone() };
+            m.add(b"split.no", U16, (i as u16).to_le_bytes().to_vec());
+            m.add(b"split.count", U16, (n as u16).to_le_bytes().to_vec());
+            m.add(b"split.tensors.count", I32, (self.tensors.len() as i32).to_le_bytes().to_vec());
+            m
+        };
+        (0..n).map(part).collect()
     }
 
     /// The file.
