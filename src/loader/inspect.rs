@@ -72,7 +72,7 @@ pub struct FileFacts {
 /// One file of a split model.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct PartFacts {
-    /// Its name in messages.
+    /// Its name.
     pub name: String,
     /// Length in bytes.
     pub bytes: u64,
@@ -256,8 +256,12 @@ fn is_zero(n: &u16) -> bool {
 
 fn parts(gguf: &Gguf) -> Vec<PartFacts> {
     let tensors = |i: usize| gguf.tensors().iter().filter(|t| usize::from(t.file) == i).count();
-    let part =
-        |(i, f): (usize, &Bytes)| PartFacts { name: f.name(i), bytes: f.len() as u64, tensors: tensors(i) };
+    let name = |f: &Bytes| f.path()?.file_name().map(|n| n.to_string_lossy().into_owned());
+    let part = |(i, f): (usize, &Bytes)| PartFacts {
+        name: name(f).unwrap_or_else(|| format!("file {}", i + 1)),
+        bytes: f.len() as u64,
+        tensors: tensors(i),
+    };
     if gguf.is_split() { gguf.files().enumerate().map(part).collect() } else { Vec::new() }
 }
 
@@ -333,7 +337,7 @@ impl fmt::Display for Inspection {
         )?;
         writeln!(f, ", {} entries, tensor data from byte {}", file.entries, file.data_offset)?;
         for part in &file.split {
-            writeln!(f, "  {:<28} {}, {} tensors", part.name, size(part.bytes), part.tensors)?;
+            writeln!(f, "  {:<28} {}, {} tensors", escape(&part.name), size(part.bytes), part.tensors)?;
         }
         let types: Vec<String> = self
             .types
