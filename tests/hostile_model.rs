@@ -70,6 +70,29 @@ fn commands_refuse_every_case() {
 }
 
 #[test]
+fn a_context_that_no_memory_holds_is_clamped_or_refused_before_it_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("73.gguf");
+    let mut m = Model::base();
+    m.set_u32("llama.context_length", u32::MAX);
+    std::fs::write(&path, m.build()).unwrap();
+    let with = |more: &[&str]| {
+        let got = quipu(&[&["run", "-m", path.to_str().unwrap(), "-p", "x", "-n", "1"], more].concat());
+        assert!(got.peak_bytes.is_none_or(|p| p < 64 << 20), "{more:?} took {:?} bytes", got.peak_bytes);
+        got
+    };
+    let clamped = with(&[]);
+    assert_eq!(clamped.code, Some(0), "{}", clamped.stderr);
+    assert!(clamped.stderr.contains("context 4096 (default, -c 0 for all"), "{}", clamped.stderr);
+    for context in ["0", "2147483647"] {
+        let refused = with(&["-c", context]);
+        assert_eq!(refused.code, Some(5), "{}", refused.stderr);
+        let said = &refused.stderr;
+        assert!(said.contains("[InsufficientMemory]") && said.contains("expected"), "{said}");
+    }
+}
+
+#[test]
 fn weights_that_are_no_numbers_load_and_are_found_when_asked() {
     let mut m = Model::base();
     m.tensor(T2).data = f32::NAN.to_le_bytes().repeat(EMBD as usize);
@@ -84,19 +107,31 @@ fn weights_that_are_no_numbers_load_and_are_found_when_asked() {
 #[test]
 fn weights_that_are_no_numbers_end_a_run_with_an_error() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("nan.gguf");
-    let mut m = Model::base();
-    m.tensor(T2).data = f32::NAN.to_le_bytes().repeat(EMBD as usize);
-    std::fs::write(&path, m.build()).unwrap();
-    let arguments = ["run", "-m", path.to_str().unwrap(), "-p", "x", "-n", "4", "--temp", "0"];
-    let computed = quipu(&arguments);
-    assert_ne!(computed.code, Some(0), "{}", computed.stdout);
-    assert!(computed.stderr.contains("[NonFiniteLogits]"), "{}", computed.stderr);
-    let checked = quipu(&[&arguments[..], &["--check-tensors"]].concat());
-    assert_eq!(checked.code, Some(3), "{}", checked.stderr);
-    assert!(
-        checked.stderr.contains("[NonFiniteTensor] tensor blk.0.attn_norm.weight at byte"),
-        "{}",
-        checked.stderr
-    );
+    let nan: fn(&mut Model) = |m| m.tensor(T2).data = f32::NAN.to_le_bytes().repeat(EMBD as usize);
+    // An infinite scale of a block that every token reads.
+    let inf: fn(&mut Model) =
+        |m| m.tensor("blk.1.ffn_up.weight").data[..2].copy_from_slice(&0x7c00u16.to_le_bytes());
+    for (number, tensor, damage) in [("79", T2, nan), ("80", "blk.1.ffn_up.weight", inf)] {
+        let path = dir.path().join(format!("{number}.gguf"));
+        let mut m = Model::base();
+        damage(&mut m);
+        std::fs::write(&path, m.build()).unwrap();
+        let file = path.to_str().unwrap();
+        assert_eq!(quipu(&["inspect", file]).code, Some(0), "{number}: the file is sound");
+        let arguments = ["run", "-m", file, "-p", "x", "-n", "4", "--temp", "0"];
+        let computed = quipu(&arguments);
+        assert_eq!((computed.code, computed.stdout.as_str()), (Some(1), ""), "{number}: {}", computed.stderr);
+        assert!(computed.stderr.contains("[NonFiniteLogits]"), "{number}: {}", computed.stderr);
+        let checked = quipu(&[&arguments[..], &["--check-tensors"]].concat());
+        assert_eq!(checked.code, Some(3), "{number}: {}", checked.stderr);
+        let line = format!("[NonFiniteTensor] tensor {tensor} at byte");
+        assert!(checked.stderr.contains(&line), "{number}: {}", checked.stderr);
+        let text = dir.path().join("text");
+        std::fs::write(&text, "a text of some length, longer than eight").unwrap();
+        for (verb, context) in [("score", "64"), ("perplexity", "8")] {
+            let scored = quipu(&[verb, "-m", file, "-f", text.to_str().unwrap(), "-c", context]);
+            assert_eq!(scored.code, Some(1), "{number}, {verb}: {}", scored.stderr);
+            assert!(scored.stderr.contains("[NonFiniteLogits]"), "{number}, {verb}: {}", scored.stderr);
+        }
+    }
 }

@@ -60,7 +60,16 @@ impl EngineArgs {
 
     /// Loads with these options, showing on a terminal how far it is. Returns how long it took from opening the
     /// file.
-    pub fn load(&self, mut options: EngineOptions) -> Result<(Engine, Duration)> {
+    pub fn load(&self, options: EngineOptions) -> Result<(Engine, Duration)> {
+        self.load_with(options, |_, _| {})
+    }
+
+    /// As [`EngineArgs::load`], with options that depend on the model.
+    pub fn load_with(
+        &self,
+        mut options: EngineOptions,
+        adjust: impl FnOnce(&Hparams, &mut EngineOptions),
+    ) -> Result<(Engine, Duration)> {
         let started = Instant::now();
         let mut bar = None;
         let parse = ParseOptions::default();
@@ -76,9 +85,14 @@ impl EngineArgs {
             file.set_override(&key, value)?;
         }
         match self.context.asked() {
-            Some(0) => options.n_ctx = Some(Hparams::read(&file)?.n_ctx_train),
+            // A model may claim more than there are positions; that no memory holds so many is said below.
+            Some(0) => options.n_ctx = Some(Hparams::read(&file)?.n_ctx_train.min(i32::MAX as u32)),
             Some(n) => options.n_ctx = Some(n),
             None => {}
+        }
+        // What is wrong with them comes out below, with all the rest.
+        if let Ok(hparams) = Hparams::read(&file) {
+            adjust(&hparams, &mut options);
         }
         let spinner = terminal::spinner("loading");
         let engine = Engine::from_gguf(file, options);

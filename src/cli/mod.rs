@@ -15,11 +15,13 @@ mod inspect;
 mod interrupt;
 mod load;
 mod out;
+mod perplexity;
 mod plan;
 mod prompt;
 mod report;
 mod run;
 mod sampling;
+mod score;
 mod synth;
 mod terminal;
 mod tokenize;
@@ -65,6 +67,10 @@ enum Cmd {
     Detokenize(tokenize::DetokenizeArgs),
     /// Print the graph or the plan of a model, from the header of its file alone.
     Plan(plan::Args),
+    /// Print how likely a model finds each token of a text.
+    Score(Box<score::Args>),
+    /// Measure the perplexity of a text, as llama-perplexity does.
+    Perplexity(Box<perplexity::Args>),
     /// Write the activations of one pass over a text to a safetensors file.
     Trace(trace::Args),
     /// Measure prompt and generation speed, beside what memory allows.
@@ -114,6 +120,8 @@ fn run(command: Cmd, given: argv::Given<'_>) -> Result<(), Failure> {
         Cmd::Tokenize(a) => tokenize::tokenize(&a, &mut out),
         Cmd::Detokenize(a) => tokenize::detokenize(&a, &mut out),
         Cmd::Plan(a) => plan::run(&a, &mut out),
+        Cmd::Score(a) => score::run(&a, given, &mut out),
+        Cmd::Perplexity(a) => perplexity::run(&a, &mut out),
         Cmd::Trace(a) => trace::run(&a, given),
         Cmd::Bench(a) => bench::run(&a, &mut out),
         Cmd::Calibrate(a) => calibrate::run(&a, &mut out),

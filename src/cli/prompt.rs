@@ -5,7 +5,7 @@ use super::tokenize::read_stdin;
 use clap::Args;
 use quipu::error::{Error, Problem, Result, escape};
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The prompt.
 #[derive(Debug, Args)]
@@ -45,13 +45,7 @@ impl PromptArgs {
         let escapes = |bytes: Vec<u8>| if self.escapes(given) { unescape(&bytes) } else { bytes };
         match (&self.prompt, &self.file) {
             (Some(text), _) if !f => Ok(escapes(text.clone().into_bytes())),
-            (_, Some(path)) => {
-                let bytes = std::fs::read(path).map_err(|e| {
-                    let thing = escape(&path.to_string_lossy());
-                    Error::input(Problem::new("InputNotReadable", thing).found(e.to_string()))
-                })?;
-                Ok(escapes(without_newline(bytes)))
-            }
+            (_, Some(path)) => read_file(path).map(without_newline).map(escapes),
             _ if std::io::stdin().is_terminal() => Err(Error::usage(
                 Problem::new("NoPrompt", "prompt")
                     .found("nothing, and standard input is a terminal")
@@ -60,6 +54,19 @@ impl PromptArgs {
             _ => read_stdin().map(without_newline),
         }
     }
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|e| {
+        let thing = escape(&path.to_string_lossy());
+        Error::input(Problem::new("InputNotReadable", thing).found(e.to_string()))
+    })
+}
+
+/// The bytes of a text file, or of standard input for `-`; one newline at the end is dropped, as llama.cpp does.
+pub fn read_text(path: &Path) -> Result<Vec<u8>> {
+    let bytes = if path == Path::new("-") { read_stdin()? } else { read_file(path)? };
+    Ok(without_newline(bytes))
 }
 
 /// Drops one newline at the end, as shells do with what a command prints.

@@ -1,10 +1,11 @@
 //! What `run` says beside the text: where it ran, how long it took, with which seed.
 
 use quipu::debug::machine::peak_memory;
-use quipu::engine::{ContextLimit, Engine, StopReason, Timings};
+use quipu::engine::{ContextLimit, Engine, StopReason, Timings, TokenScore};
 use quipu::error::escape;
 use quipu::ops::NUMERICS_VERSION;
 use quipu::plan::report::human_bytes;
+use quipu::text::Tokenizer;
 use serde::Serialize;
 use std::fmt;
 use std::path::Path;
@@ -63,6 +64,54 @@ impl ModelFacts {
     }
 }
 
+/// A token and how likely it was.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ScoreRow {
+    /// The token.
+    pub id: u32,
+    /// Its text, with U+FFFD for bytes that are none.
+    pub piece: String,
+    /// Its bytes.
+    bytes: Vec<u8>,
+    /// Natural logarithm of its probability; none for a token that nothing predicted.
+    pub logprob: Option<f64>,
+    /// 1 for the most likely token.
+    pub rank: Option<u32>,
+    /// The most likely tokens.
+    pub top: Vec<TopRow>,
+}
+
+/// A token that could have come.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TopRow {
+    id: u32,
+    /// Its text, with U+FFFD for bytes that are none.
+    pub piece: String,
+    /// Natural logarithm of its probability.
+    pub logprob: f64,
+}
+
+impl ScoreRow {
+    /// Of a token that nothing predicted.
+    pub fn unscored(tokenizer: &Tokenizer, id: u32) -> Self {
+        let bytes = tokenizer.piece(id, true).unwrap_or_default().to_vec();
+        let piece = String::from_utf8_lossy(&bytes).into_owned();
+        ScoreRow { id, piece, bytes, logprob: None, rank: None, top: Vec::new() }
+    }
+
+    /// Of a scored token.
+    pub fn new(tokenizer: &Tokenizer, score: &TokenScore) -> Self {
+        let piece = |id| String::from_utf8_lossy(tokenizer.piece(id, true).unwrap_or_default()).into_owned();
+        let top = score.top.iter().map(|t| TopRow { id: t.id, piece: piece(t.id), logprob: t.logprob });
+        ScoreRow {
+            logprob: Some(score.logprob),
+            rank: Some(score.rank),
+            top: top.collect(),
+            ..ScoreRow::unscored(tokenizer, score.id)
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 struct Times {
     load_ms: f64,
@@ -84,6 +133,9 @@ pub struct Report {
     pub text: String,
     /// Its tokens, without one that ended the text.
     pub tokens: Vec<u32>,
+    /// How likely each of them was, if asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logprobs: Option<Vec<ScoreRow>>,
     /// Why it ended; none after an error.
     pub stop_reason: Option<StopReason>,
     /// The stop string that came up.
@@ -102,6 +154,7 @@ impl Report {
             prompt: String::new(),
             text: String::new(),
             tokens: Vec::new(),
+            logprobs: None,
             stop_reason: None,
             stop_string: None,
             seed: 0,

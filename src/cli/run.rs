@@ -5,7 +5,7 @@ use super::interrupt;
 use super::load::EngineArgs;
 use super::out::{Failure, Out, note, print_error};
 use super::prompt::{PromptArgs, unescape};
-use super::report::{Report, describe};
+use super::report::{Report, ScoreRow, describe};
 use super::sampling::SamplingArgs;
 use super::terminal::Color;
 use quipu::engine::stop::StopMatcher;
@@ -58,6 +58,10 @@ pub struct Args {
     /// Print one JSON object at the end instead of the text
     #[arg(long)]
     json: bool,
+    /// With --json, list how likely each token was, beside the N most likely ones; before bias, penalties, filters and
+    /// temperature
+    #[arg(long, value_name = "N")]
+    logprobs: Option<usize>,
     #[command(flatten)]
     engine: EngineArgs,
     #[command(flatten)]
@@ -90,6 +94,7 @@ pub fn run(args: &Args, given: Given<'_>, out: &mut Out) -> Result<(), Failure> 
         max_tokens: args.predict,
         sampler,
         stop: stop.clone(),
+        logprobs: args.logprobs.filter(|_| args.json),
         cancel: Some(cancel.clone()),
         ..GenerateOptions::default()
     };
@@ -103,7 +108,12 @@ pub fn run(args: &Args, given: Given<'_>, out: &mut Out) -> Result<(), Failure> 
     interrupt::on_next(move || cancel.cancel());
     let mut failed: Option<Error> = None;
     let mut last = 0;
-    for piece in &mut pieces {
+    let mut scores = Vec::new();
+    while let Some(piece) = pieces.next() {
+        // A long token comes in several pieces.
+        if pieces.timings().generated_tokens > scores.len() as u64 {
+            scores.extend(pieces.score().map(|s| ScoreRow::new(pieces.engine().tokenizer(), s)));
+        }
         match piece {
             Ok(piece) => {
                 last = piece.id;
@@ -125,6 +135,7 @@ pub fn run(args: &Args, given: Given<'_>, out: &mut Out) -> Result<(), Failure> 
     if (report.tokens.len() as u64) < pieces.timings().generated_tokens {
         report.tokens.push(last);
     }
+    report.logprobs = options.logprobs.map(|_| scores);
     report.seed = pieces.seed();
     report.stop_reason = pieces.stop_reason();
     report.stop_string = pieces.stop_string().and_then(|i| stop.get(i).cloned());

@@ -48,6 +48,16 @@ pub fn bytes_bar(what: &'static str, total: u64) -> ProgressBar {
     bar
 }
 
+/// A bar of things done on standard error, with the time that is left; nothing if that is no terminal.
+pub fn count_bar(what: &'static str, total: u64) -> ProgressBar {
+    let bar = ProgressBar::new(total);
+    if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:32}] {pos}/{len}, {eta} left") {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar.set_message(what);
+    bar
+}
+
 /// A spinner on standard error for work of unknown length; nothing if that is no terminal.
 pub fn spinner(what: &'static str) -> ProgressBar {
     let bar = ProgressBar::new_spinner();

@@ -1,6 +1,8 @@
 //! Text out of a session: prefill, then one token after the other, as an iterator of pieces.
 
-use super::{Engine, Logits, Sampler, SamplerParams, Session, StepInput, step, stop::StopMatcher};
+use super::{
+    Engine, Logits, Sampler, SamplerParams, Session, StepInput, TokenScore, step, stop::StopMatcher,
+};
 use crate::error::{Error, Problem, Result};
 use crate::text::{EncodeOptions, Piece, StreamDecoder};
 use std::sync::Arc;
@@ -42,6 +44,8 @@ pub struct GenerateOptions {
     pub add_special: bool,
     /// Read the texts of control tokens in the prompt as those tokens.
     pub parse_special: bool,
+    /// Score each token and report this many of the most likely ones beside it; see [`Generator::score`].
+    pub logprobs: Option<usize>,
     /// Ends the generation from elsewhere.
     pub cancel: Option<CancelToken>,
 }
@@ -54,6 +58,7 @@ impl Default for GenerateOptions {
             stop: Vec::new(),
             add_special: true,
             parse_special: true,
+            logprobs: None,
             cancel: None,
         }
     }
@@ -120,6 +125,8 @@ pub struct Generator<'a> {
     out: String,
     sent: usize,
     id: u32,
+    /// Of the last token, if scores are asked for, with how many alternatives.
+    score: Option<(TokenScore, usize)>,
     next: Next,
     left: u64,
     reason: Option<StopReason>,
@@ -171,6 +178,7 @@ impl Engine {
         // Three bytes for each byte of a token and of a held character: what bytes that are no text become.
         let text = 3 * (vocab.max_piece_len() + 4);
         let held = options.stop.iter().map(String::len).max().unwrap_or(0);
+        let top = options.logprobs.map(|n| n.min(self.n_vocab() as usize));
         Ok(Generator {
             engine: self,
             session,
@@ -182,6 +190,7 @@ impl Engine {
             out: String::with_capacity(2 * text + held),
             sent: 0,
             id: 0,
+            score: top.map(|top| (TokenScore::with_capacity(top), top)),
             next: Next::Prefill,
             left: u64::try_from(options.max_tokens).unwrap_or(u64::MAX),
             reason: None,
@@ -199,6 +208,11 @@ impl Generator<'_> {
     /// Which of the stop strings came up.
     pub fn stop_string(&self) -> Option<usize> {
         self.stops.hit()
+    }
+    /// How likely the model found the last token, before bias, penalties, filters and temperature; `None` unless
+    /// [`GenerateOptions::logprobs`] asks for it, and before the first token.
+    pub fn score(&self) -> Option<&TokenScore> {
+        self.score.as_ref().map(|s| &s.0).filter(|_| self.timings.generated_tokens > 0)
     }
     /// Counts and times so far.
     pub fn timings(&self) -> Timings {
@@ -281,6 +295,9 @@ impl Generator<'_> {
         self.id = token;
         if self.engine.tokenizer.is_eog(token) {
             return self.end(StopReason::Eos);
+        }
+        if let Some((score, top)) = &mut self.score {
+            score.compute(self.engine.isa, self.engine.logits(0).unwrap_or_default(), token, *top);
         }
         self.timings.generated_tokens += 1;
         self.left -= 1;

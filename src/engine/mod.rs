@@ -26,8 +26,10 @@
 pub mod adapter;
 mod generate;
 mod load;
+pub mod logprobs;
 mod options;
 pub mod sampler;
+pub mod score;
 mod session;
 mod step;
 pub mod stop;
@@ -35,8 +37,10 @@ mod trace;
 
 pub use adapter::Adapter;
 pub use generate::{CancelToken, GenerateOptions, Generator, StopReason, Timings};
+pub use logprobs::{TokenScore, TopToken};
 pub use options::{ContextLimit, EngineOptions};
 pub use sampler::{Sampler, SamplerParams};
+pub use score::{Perplexity, PerplexityOptions, ScoreOptions};
 pub use session::Session;
 pub use step::{Logits, StepInput};
 pub use trace::{Trace, TraceOptions, TraceValue};

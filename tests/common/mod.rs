@@ -4,6 +4,7 @@
 pub mod engines;
 pub mod hostile;
 pub mod process;
+pub mod split;
 
 /// Value types of GGUF, by id.
 pub const U8: u32 = 0;

@@ -10,6 +10,8 @@ pub struct Outcome {
     pub stdout: String,
     pub stderr: String,
     pub wall: Duration,
+    /// Time of processors that it took, where the system tells: what others run beside it does not count.
+    pub cpu: Option<Duration>,
     /// Largest resident size in bytes, where the system tells.
     pub peak_bytes: Option<u64>,
 }
@@ -30,7 +32,7 @@ pub fn run(command: &mut Command) -> Outcome {
     let start = Instant::now();
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let (code, peak_bytes) = wait(&mut child);
+    let Used { code, peak_bytes, cpu } = wait(&mut child);
     let wall = start.elapsed();
     let read = |from: Option<&mut dyn std::io::Read>| {
         let mut bytes = Vec::new();
@@ -39,12 +41,19 @@ pub fn run(command: &mut Command) -> Outcome {
     };
     let stdout = read(child.stdout.as_mut().map(|s| s as _));
     let stderr = read(child.stderr.as_mut().map(|s| s as _));
-    Outcome { code, stdout, stderr, wall, peak_bytes }
+    Outcome { code, stdout, stderr, wall, cpu, peak_bytes }
+}
+
+/// What the system says of a process that has ended.
+struct Used {
+    code: Option<i32>,
+    peak_bytes: Option<u64>,
+    cpu: Option<Duration>,
 }
 
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
-fn wait(child: &mut std::process::Child) -> (Option<i32>, Option<u64>) {
+fn wait(child: &mut std::process::Child) -> Used {
     use std::os::unix::process::ExitStatusExt;
     let mut status = 0;
     // SAFETY: an all-zero rusage is a valid C struct.
@@ -53,10 +62,13 @@ fn wait(child: &mut std::process::Child) -> (Option<i32>, Option<u64>) {
     let pid = unsafe { libc::wait4(child.id() as i32, &mut status, 0, &mut usage) };
     assert_eq!(pid, child.id() as i32, "wait4 failed");
     let code = std::process::ExitStatus::from_raw(status).code();
-    (code, u64::try_from(usage.ru_maxrss).ok().map(|kib| kib * 1024))
+    let time = |t: libc::timeval| Duration::from_micros(t.tv_sec as u64 * 1_000_000 + t.tv_usec as u64);
+    // The memory of the parent at the time of the fork counts too: keep that small where it is looked at.
+    let peak_bytes = u64::try_from(usage.ru_maxrss).ok().map(|kib| kib * 1024);
+    Used { code, peak_bytes, cpu: Some(time(usage.ru_utime) + time(usage.ru_stime)) }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn wait(child: &mut std::process::Child) -> (Option<i32>, Option<u64>) {
-    (child.wait().unwrap().code(), None)
+fn wait(child: &mut std::process::Child) -> Used {
+    Used { code: child.wait().unwrap().code(), peak_bytes: None, cpu: None }
 }

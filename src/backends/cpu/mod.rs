@@ -24,6 +24,7 @@ mod rope_kv;
 mod rope_table;
 mod select_rows;
 pub mod simd;
+pub mod sum_exp;
 mod swiglu;
 
 #[cfg(test)]
