@@ -7,10 +7,11 @@ import numpy as np
 
 import cells
 import llamacpp
+import tiny_models
 
 # What is made where no model is given: shapes of `quipu synth`, and what llama.cpp's quantiser makes of them.
 SHAPES = ("tinyllama-1.1b", "qwen2.5-0.5b")
-TYPES = {"q4_k_m": gguf.LlamaFileType.MOSTLY_Q4_K_M, "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0}
+TYPES = ("q4_k_m", "q8_0")
 
 
 def make(quipu, out):
@@ -18,13 +19,13 @@ def make(quipu, out):
     paths = []
     for shape in SHAPES:
         plain = os.path.join(out, f"{shape}-f16.gguf")
-        wanted = {os.path.join(out, f"{shape}-{name}.gguf"): kind for name, kind in TYPES.items()}
+        wanted = {os.path.join(out, f"{shape}-{kind}.gguf"): kind for kind in TYPES}
         missing = {path: kind for path, kind in wanted.items() if not os.path.exists(path)}
         if missing:
             command = [quipu.program, "synth", "--shape", shape, "--type", "F16", "--seed", "1", plain]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             for path, kind in missing.items():
-                llamacpp.quantize_file(plain, path, kind)
+                llamacpp.quantize_file(plain, path, tiny_models.file_type(kind))
             os.remove(plain)
         paths += wanted
     return paths

@@ -49,6 +49,17 @@ def weights(shape, seed):
     return out
 
 
+def file_type(kind):
+    """`general.file_type` for files made of this type (of K types with mixtures: the medium one)."""
+    if kind == "f32":
+        return gguf.LlamaFileType.ALL_F32
+    names = [f"MOSTLY_{kind.upper()}", f"MOSTLY_{kind.upper()}_M"]
+    found = [t for n, t in gguf.LlamaFileType.__members__.items() if n in names]
+    if not found:
+        raise SystemExit(f"llama.cpp has no files of type {kind}")
+    return found[0]
+
+
 def type_of(index, kind):
     """The element type of matrix number `index` in a file of this kind."""
     return TYPES[index % len(TYPES)] if kind == "medley" else kind
@@ -60,7 +71,7 @@ def write(path, name, kind, seed=0):
     if kind == "q4_k_m":
         plain = f"{path}.f32"
         write(plain, name, "f32", seed)
-        llamacpp.quantize_file(plain, path, gguf.LlamaFileType.MOSTLY_Q4_K_M)
+        llamacpp.quantize_file(plain, path, file_type(kind))
         os.remove(plain)
         return
     writer = gguf.GGUFWriter(path, shape.arch)
