@@ -162,9 +162,9 @@ impl Runner {
     pub fn n_threads(&self) -> u32 {
         self.team.n_threads()
     }
-    /// Bytes of arena, scratch and logits.
-    pub fn memory_bytes(&self) -> usize {
-        self.memory.arena.len() + self.memory.scratch.len() + self.memory.logits.len()
+    /// Bytes of the arena, of the scratch of all threads, and of the logits.
+    pub fn memory_bytes(&self) -> [u64; 3] {
+        [&self.memory.arena, &self.memory.scratch, &self.memory.logits].map(|b| b.len() as u64)
     }
     /// Row `row` of the logits block: what the last step that wrote it left there. `None` past its end.
     pub fn logits(&self, row: u32) -> Option<&[f32]> {

@@ -12,6 +12,7 @@ use quipu::models::{self, Declared};
 use quipu::plan::forecast::Limits;
 use quipu::plan::report::{self, PageOptions};
 use quipu::plan::{self, Backend, Phase, Plan, PlanOptions};
+use quipu::text::Tokenizer;
 use std::path::{Path, PathBuf};
 
 /// Print the graph or the plan of a model, from the header of its file alone.
@@ -146,8 +147,10 @@ fn of_model(args: &Args, path: &Path) -> Result<String, Failure> {
         Stage::Plan => {}
     }
     let isa = args.plan.isa.unwrap_or_else(Isa::best);
+    // A tokenizer that this version does not know is no reason not to show a plan.
+    let tokenizer_bytes = Tokenizer::from_gguf(&file).map_or(0, |t| t.table_bytes());
     let plan_for = |phase: Phase| {
-        plan::plan(
+        let plan = plan::plan(
             &graph,
             &PlanOptions {
                 phase,
@@ -158,7 +161,11 @@ fn of_model(args: &Args, path: &Path) -> Result<String, Failure> {
                 n_ctx: args.context.for_plan(hparams.n_ctx_train),
                 fuse: fuse.clone(),
             },
-        )
+        );
+        plan.map(|mut p| {
+            p.totals.tokenizer_bytes = tokenizer_bytes;
+            p
+        })
     };
     let phase = match args.phase {
         Some(PhaseArg::Decode) => Phase::Decode,

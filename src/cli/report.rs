@@ -1,7 +1,7 @@
 //! What `run` says beside the text: where it ran, how long it took, with which seed.
 
 use quipu::debug::machine::peak_memory;
-use quipu::engine::{ContextLimit, Engine, StopReason, Timings, TokenScore};
+use quipu::engine::{ContextLimit, Engine, Memory, StopReason, Timings, TokenScore};
 use quipu::error::escape;
 use quipu::ops::NUMERICS_VERSION;
 use quipu::plan::report::human_bytes;
@@ -144,6 +144,7 @@ pub struct Report {
     pub seed: u64,
     timings: Times,
     peak_memory_bytes: Option<u64>,
+    planned_memory: Memory,
     model: ModelFacts,
 }
 
@@ -160,6 +161,7 @@ impl Report {
             seed: 0,
             timings: Times { load_ms: ms(load), ..Times::default() },
             peak_memory_bytes: None,
+            planned_memory: engine.memory(),
             model: ModelFacts::new(engine, file),
         }
     }
@@ -202,7 +204,8 @@ impl fmt::Display for Report {
             writeln!(f, "first token  {first:>10.1} ms")?;
         }
         if let Some(bytes) = self.peak_memory_bytes {
-            writeln!(f, "peak memory  {:>13}", human_bytes(bytes))?;
+            let planned = human_bytes(self.planned_memory.total());
+            writeln!(f, "peak memory  {:>13}  {planned} planned", human_bytes(bytes))?;
         }
         write!(f, "seed {}, ended by ", self.seed)?;
         match (self.stop_reason, &self.stop_string) {

@@ -68,7 +68,8 @@ impl Engine {
         let mut stats = Stats { graphs_built: 1, ..Stats::default() };
         let threads = options.threads.unwrap_or_else(default_threads);
         let planner = Planner { graph: &graph, options: &options, isa, threads: threads as u32 };
-        let (plans, limit) = planner.fit(hparams.n_ctx_train, &mut stats)?;
+        let (mut plans, limit) = planner.fit(hparams.n_ctx_train, &mut stats)?;
+        plans.iter_mut().for_each(|p| p.totals.tokenizer_bytes = tokenizer.table_bytes());
         let kv = plans[0].kv;
         if options.prefault && alloc::memory_available().is_none_or(|have| gguf.file_bytes() <= have) {
             workers.pool().install(|| gguf.files().for_each(Bytes::prefault));

@@ -27,6 +27,7 @@ pub mod adapter;
 mod generate;
 mod load;
 pub mod logprobs;
+mod memory;
 mod options;
 pub mod sampler;
 pub mod score;
@@ -38,6 +39,7 @@ mod trace;
 pub use adapter::Adapter;
 pub use generate::{CancelToken, GenerateOptions, Generator, StopReason, Timings};
 pub use logprobs::{TokenScore, TopToken};
+pub use memory::Memory;
 pub use options::{ContextLimit, EngineOptions};
 pub use sampler::{Sampler, SamplerParams};
 pub use score::{Perplexity, PerplexityOptions, ScoreOptions};
@@ -124,10 +126,6 @@ impl Engine {
     /// Bytes of one session's cache.
     pub fn session_bytes(&self) -> u64 {
         self.kv.total_bytes().unwrap_or(u64::MAX)
-    }
-    /// Bytes of arena, scratch and logits together.
-    pub fn memory_bytes(&self) -> usize {
-        self.runner.memory_bytes()
     }
     /// The plan of a phase.
     pub fn plan(&self, phase: Phase) -> Option<&Plan> {

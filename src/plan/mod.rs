@@ -221,6 +221,9 @@ pub struct Totals {
     pub scratch_bytes: u64,
     /// Bytes of the logits block.
     pub logits_bytes: u64,
+    /// Bytes of the tokenizer's tables; 0 for a plan made from a graph alone.
+    #[serde(default)]
+    pub tokenizer_bytes: u64,
     /// Work of a step of the most rows at full context.
     pub work: Cost,
     /// Ops of the graph before fusion.

@@ -77,6 +77,13 @@ impl Tokenizer {
     pub fn vocab(&self) -> &Vocab {
         &self.vocab
     }
+    /// Bytes of memory that the tables take.
+    pub fn table_bytes(&self) -> u64 {
+        let rules = match &self.rules {
+            Rules::Spm(spm) => spm.table_bytes(),
+        };
+        self.vocab.table_bytes() + rules + self.user_defined.table_bytes() + self.specials.table_bytes()
+    }
     /// Number of tokens.
     pub fn len(&self) -> usize {
         self.vocab.len()

@@ -8,6 +8,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use super::tables::vec_bytes;
 use super::vocab::{Attr, Vocab};
 
 /// A part of a text, in order.
@@ -32,6 +33,10 @@ pub struct Specials {
 type Candidate = (u32, Reverse<u32>, Reverse<usize>);
 
 impl Specials {
+    /// Bytes of memory that the tables take.
+    pub fn table_bytes(&self) -> u64 {
+        size_of_val(&*self.first) as u64 + vec_bytes(&self.sorted)
+    }
     /// The user-defined tokens of a vocabulary, and also the control and unknown ones if `all`.
     pub fn new(vocab: &Vocab, all: bool) -> Specials {
         let hidden = Attr::CONTROL.or(Attr::UNKNOWN);

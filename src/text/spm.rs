@@ -5,6 +5,7 @@
 
 use std::collections::BinaryHeap;
 
+use super::tables::vec_bytes;
 use super::vocab::{Role, SPACE, Vocab, byte_of};
 use crate::error::{Error, Problem, Result};
 
@@ -48,6 +49,10 @@ struct Pair {
 }
 
 impl Spm {
+    /// Bytes of memory that the tables take.
+    pub fn table_bytes(&self) -> u64 {
+        size_of_val(&*self.bytes) as u64 + vec_bytes(&self.ranks)
+    }
     /// Prepares the tables. Every byte has `<0xHH>`, or the byte itself as a token, or falls to the unknown
     /// token; a vocabulary with none of them for some byte is `Inconsistent`.
     pub fn new(vocab: &Vocab) -> Result<Spm> {

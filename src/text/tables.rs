@@ -4,6 +4,11 @@ use std::hash::{BuildHasher, RandomState};
 
 use crate::error::{Error, Problem, Result};
 
+/// Bytes that a vector has asked for.
+pub(super) fn vec_bytes<T>(v: &Vec<T>) -> u64 {
+    (v.capacity() * size_of::<T>()) as u64
+}
+
 /// Rows of bytes, one after the other in a single allocation.
 #[derive(Clone, Debug, Default)]
 pub struct ByteTable {
@@ -38,6 +43,10 @@ impl ByteTable {
     /// Length of all rows together.
     pub fn bytes(&self) -> usize {
         self.blob.len()
+    }
+    /// Bytes of memory that the table takes.
+    pub fn table_bytes(&self) -> u64 {
+        self.blob.capacity() as u64 + vec_bytes(&self.ends)
     }
     /// Number of rows.
     pub fn len(&self) -> usize {
@@ -84,6 +93,10 @@ impl TextMap {
             map.slots[slot] = (tag, id);
         }
         (map, duplicates)
+    }
+    /// Bytes of memory that the map takes.
+    pub(super) fn table_bytes(&self) -> u64 {
+        vec_bytes(&self.slots)
     }
     /// The id of `text`.
     #[inline]

@@ -4,7 +4,7 @@
 //! generation loop needs (its piece, whether it ends the text) is a lookup into a table made here once.
 
 use super::known;
-use super::tables::{ByteTable, TextMap};
+use super::tables::{ByteTable, TextMap, vec_bytes};
 use crate::error::{Error, Problem, Result, escape};
 
 /// Longest token text in bytes; real vocabularies stay below a few hundred.
@@ -260,6 +260,12 @@ impl Vocab {
         Ok(vocab)
     }
 
+    /// Bytes of memory that the tables take.
+    pub fn table_bytes(&self) -> u64 {
+        let texts = self.texts.table_bytes() + self.pieces.table_bytes() + self.map.table_bytes();
+        let ids = vec_bytes(&self.eog) + vec_bytes(&self.suppressed);
+        texts + vec_bytes(&self.scores) + vec_bytes(&self.attrs) + ids
+    }
     /// Number of tokens.
     pub fn len(&self) -> usize {
         self.texts.len()

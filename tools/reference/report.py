@@ -7,9 +7,14 @@ HEAD = ["model", "type", "logits", "limit", "median", "numpy", "worst tensor", "
 LEFT = {0, 1, 6, 7, 11}
 
 
+def shortened(text):
+    """As much of a reason as a table bears; the JSON has all of it."""
+    return text if len(text) <= 100 else text[:97] + "..."
+
+
 def fields(cell):
     """One line of the table."""
-    verdict = "PASS" if cell["passed"] else "FAIL: " + "; ".join(cell["why"])
+    verdict = "PASS" if cell["passed"] else "FAIL: " + shortened("; ".join(dict.fromkeys(cell["why"])))
     if "logits" not in cell:
         return [cell["model"], cell["type"]] + ["-"] * 9 + [verdict]
     product = f"{cell['worst_product']['nmse']:.1e}" if "worst_product" in cell else "-"

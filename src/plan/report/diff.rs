@@ -63,6 +63,7 @@ fn facts(p: &Plan) -> Vec<(&'static str, String)> {
         ("arena", size(t.arena_bytes)),
         ("scratch per thread", size(t.scratch_bytes)),
         ("logits", size(t.logits_bytes)),
+        ("tokenizer", size(t.tokenizer_bytes)),
         ("operations", t.work.ops.to_string()),
         ("commands", t.ops_after.to_string()),
         ("barriers", t.barriers.to_string()),

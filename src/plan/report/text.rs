@@ -176,6 +176,9 @@ fn footer(s: &mut String, p: &Plan) {
     row("arena", t.arena_bytes, &note);
     row("scratch", t.scratch_bytes, "per thread");
     row("logits", t.logits_bytes, &format!("{} rows of {}", p.max_out_rows, p.n_vocab));
+    if t.tokenizer_bytes > 0 {
+        row("tokenizer", t.tokenizer_bytes, "tables of the vocabulary");
+    }
     let _ = writeln!(
         s,
         "work      {:.3} Gop, {} of weights, {} of activations and cache, at {} rows and a full cache",

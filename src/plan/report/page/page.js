@@ -58,7 +58,8 @@ function cards() {
 function memory() {
   const t = plan.totals, box = clear("memory");
   stack(box, [["weights", t.weight_bytes, "var(--c0)"], ["cache", t.kv_bytes, "var(--c1)"], ["arena", t.arena_bytes, "var(--c2)"],
-    ["scratch", t.scratch_bytes * plan.threads, "var(--c3)"], ["logits", t.logits_bytes, "var(--c4)"]], bytes);
+    ["scratch", t.scratch_bytes * plan.threads, "var(--c3)"], ["logits", t.logits_bytes, "var(--c4)"],
+    ["tokenizer", t.tokenizer_bytes, "var(--c5)"]], bytes);
   el(box, "p", { class: "note" }, `scratch for ${plan.threads} thread${plan.threads > 1 ? "s" : ""}, one sequence`);
   stack(clear("types"), plan.by_type.map(([name, n]) => [name, n, `var(--c${types.indexOf(name) % 8})`]), bytes);
 }
