@@ -196,7 +196,7 @@ fn joined_matrices_fuse_as_separate_ones_and_count_once() {
     let parse = ParseOptions { header_only: true, ..ParseOptions::default() };
     let gguf = Gguf::parse(bytes.into(), &parse).unwrap();
     assert_eq!(phi.totals.weight_bytes, gguf.tensors().iter().map(|t| t.bytes).sum::<u64>());
-    let shown = plan::text::print(&phi);
+    let shown = plan::report::print(&phi);
     assert!(shown.contains(&format!(" {} tensors", gguf.tensors().len())), "{shown}");
     assert!(shown.contains("blk.1.attn_qkv.weight[256..512]"), "{shown}");
 }

@@ -375,7 +375,7 @@ fn real(name: &str) -> Option<(Tokenizer, PathBuf)> {
 
 #[test]
 fn real_vocabularies_give_the_expected_ids() {
-    for name in ["llama-spm", "phi-3"] {
+    for name in ["llama-spm", "phi-3", "qwen2", "llama-bpe"] {
         let Some((t, path)) = real(&format!("data/vocab/ggml-vocab-{name}.gguf")) else { continue };
         let beside = |end: &str| std::fs::read_to_string(format!("{}.{end}", path.display())).unwrap();
         let (texts, ids) = (beside("inp"), beside("out"));
@@ -389,6 +389,9 @@ fn real_vocabularies_give_the_expected_ids() {
         for (text, want) in texts.iter().zip(&ids) {
             assert_eq!(&encode(&t, text, plain()), want, "{name}: {text:?}");
             let back = t.decode(want, true).unwrap();
+            // Where decoding takes spaces out, the pieces still have them.
+            let pieces = want.iter().flat_map(|&id| t.piece(id, true).unwrap().to_vec()).collect();
+            let back = if t.vocab().clean_spaces() { pieces } else { back };
             assert_eq!(String::from_utf8(back).unwrap(), **text, "{name}");
         }
     }
@@ -407,6 +410,16 @@ fn real_vocabularies_have_the_known_special_tokens() {
         assert_eq!(t.vocab().role(Role::Eos), Some(32000));
         let user = t.vocab().id(b"<|user|>").unwrap();
         assert_eq!(encode(&t, "<|user|>\nHi", special()), [user, 6324]);
+    }
+    if let Some((t, _)) = real("data/vocab/ggml-vocab-qwen2.gguf") {
+        assert_eq!((t.vocab().eog(), t.vocab().role(Role::Eot)), (&[151643, 151645][..], Some(151645)));
+        let ids = encode(&t, "<|im_start|>user\nHi<|im_end|>", special());
+        assert_eq!(ids, [151644, 872, 198, 13048, 151645]);
+    }
+    if let Some((t, _)) = real("data/vocab/ggml-vocab-llama-bpe.gguf") {
+        let all = EncodeOptions { add_special: true, parse_special: true };
+        assert_eq!(encode(&t, "Hello<|eot_id|>", all), [128000, 9906, 128009]);
+        assert!(t.is_eog(128001) && t.is_eog(128009));
     }
     if let Some((t, _)) = real("data/models/stories260K-f32.gguf") {
         assert_eq!((t.len(), t.vocab().role(Role::Bos)), (512, Some(1)));

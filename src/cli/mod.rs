@@ -26,6 +26,7 @@ mod synth;
 mod terminal;
 mod tokenize;
 mod trace;
+mod vectors;
 mod version;
 
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};

@@ -1,12 +1,13 @@
 //! A vocabulary out of a GGUF file's metadata.
 
 use super::known::ROLE_KEYS;
-use super::vocab::{Model, VocabParts};
-use super::{ByteTable, MAX_TOKEN_BYTES, MAX_TOKENS, Tokenizer};
+use super::{ByteTable, MAX_MERGES, MAX_TOKEN_BYTES, MAX_TOKENS, Model, PreTokenizer, Tokenizer, VocabParts};
 use crate::error::{Class, Error, Result, escape};
 use crate::loader::{Gguf, ValueType};
 
 const MODEL: &str = "tokenizer.ggml.model";
+const PRE: &str = "tokenizer.ggml.pre";
+const MERGES: &str = "tokenizer.ggml.merges";
 const TOKENS: &str = "tokenizer.ggml.tokens";
 const SCORES: &str = "tokenizer.ggml.scores";
 const TYPES: &str = "tokenizer.ggml.token_type";
@@ -19,8 +20,8 @@ impl Tokenizer {
     /// Reads the vocabulary of a file.
     ///
     /// Errors of class `Model`, all that are found together: `MissingKey`, `WrongType`, `ArrayLength`,
-    /// `UnsupportedTokenizer` for a family that is not implemented, `TooManyTokens`, `TokenTooLong`, and those
-    /// of [`Tokenizer::new`].
+    /// `UnsupportedTokenizer` for a family that is not implemented, `UnsupportedPreTokenizer` for a way to split text
+    /// that is not, `TooManyTokens`, `TokenTooLong`, `TooManyMerges`, and those of [`Tokenizer::new`].
     pub fn from_gguf(file: &Gguf) -> Result<Tokenizer> {
         let model = model_of(file)?;
         let mut parts = VocabParts::new(model);
@@ -30,6 +31,12 @@ impl Tokenizer {
         match texts(file) {
             Ok(texts) => parts.texts = texts,
             Err(e) => keep(e),
+        }
+        if let Model::Bpe(_) = model {
+            match merges(file) {
+                Ok(merges) => parts.merges = merges,
+                Err(e) => keep(e),
+            }
         }
         match scores(file) {
             Ok(scores) => parts.scores = scores,
@@ -95,32 +102,62 @@ fn model_of(file: &Gguf) -> Result<Model> {
     let missing = || Error::model(file.problem("MissingKey", MODEL).expected("a string"));
     match file.str(MODEL)?.ok_or_else(missing)? {
         "llama" => Ok(Model::Spm),
+        "gpt2" => Ok(Model::Bpe(pre_tokenizer(file)?)),
         other => {
             let p = file.problem("UnsupportedTokenizer", MODEL).found(format!("\"{}\"", escape(other)));
-            Err(Error::model(p.expected("\"llama\" (SentencePiece merges)")))
+            Err(Error::model(p.expected("\"llama\" (SentencePiece merges) or \"gpt2\" (byte-level BPE)")))
         }
     }
 }
 
+/// How the file says its text is split. There is no default: with the wrong splitter a model only writes worse.
+fn pre_tokenizer(file: &Gguf) -> Result<&'static PreTokenizer> {
+    let known = || PreTokenizer::names().collect::<Vec<_>>().join(", ");
+    let hint = format!("--override-kv {PRE}=str:NAME sets it; the model's card or a newer file tells which");
+    let Some(name) = file.str(PRE)? else {
+        let p = file.problem("MissingKey", PRE).expected(format!("one of {}", known()));
+        return Err(Error::model(p.hint(hint)));
+    };
+    PreTokenizer::by_name(name).ok_or_else(|| {
+        let p = file.problem("UnsupportedPreTokenizer", PRE).found(format!("\"{}\"", escape(name)));
+        Error::model(p.expected(format!("one of {}", known())).hint(hint))
+    })
+}
+
 fn texts(file: &Gguf) -> Result<ByteTable> {
-    let missing = || Error::model(file.problem("MissingKey", TOKENS).expected("an array of strings"));
-    let value = file.get(TOKENS).ok_or_else(missing)?;
-    let wrong = || file.wrong_type(TOKENS, &value, "an array of str");
-    let strings = file.array(TOKENS).map_err(|_| wrong())?.and_then(|a| a.strings()).ok_or_else(wrong)?;
+    strings(file, TOKENS, MAX_TOKENS, ("TooManyTokens", "tokens"), MAX_TOKEN_BYTES)
+}
+
+fn merges(file: &Gguf) -> Result<ByteTable> {
+    strings(file, MERGES, MAX_MERGES, ("TooManyMerges", "merges"), 2 * MAX_TOKEN_BYTES + 1)
+}
+
+/// An array of at most `most` strings of at most `longest` bytes.
+fn strings(
+    file: &Gguf,
+    key: &str,
+    most: usize,
+    (too_many, what): (&'static str, &str),
+    longest: usize,
+) -> Result<ByteTable> {
+    let missing = || Error::model(file.problem("MissingKey", key).expected("an array of strings"));
+    let value = file.get(key).ok_or_else(missing)?;
+    let wrong = || file.wrong_type(key, &value, "an array of str");
+    let strings = file.array(key).map_err(|_| wrong())?.and_then(|a| a.strings()).ok_or_else(wrong)?;
     let n = strings.len();
-    if n > MAX_TOKENS {
-        let p = file.problem("TooManyTokens", TOKENS).found(format!("{n} tokens"));
-        return Err(Error::model(p.expected(format!("at most {MAX_TOKENS}"))));
+    if n > most {
+        let p = file.problem(too_many, key).found(format!("{n} {what}"));
+        return Err(Error::model(p.expected(format!("at most {most}"))));
     }
     let mut problems = Vec::new();
     let mut table = ByteTable::with_capacity(n, n.saturating_mul(8));
-    for (id, text) in strings.enumerate() {
-        if text.len() <= MAX_TOKEN_BYTES {
+    for (i, text) in strings.enumerate() {
+        if text.len() <= longest {
             table.push(text)?;
         } else if problems.len() < MAX_NAMED {
-            let mut p = file.problem("TokenTooLong", TOKENS).found(format!("{} bytes", text.len()));
-            p.thing = format!("{}[{id}]", p.thing);
-            problems.push(p.expected(format!("at most {MAX_TOKEN_BYTES} bytes")));
+            let mut p = file.problem("TokenTooLong", key).found(format!("{} bytes", text.len()));
+            p.thing = format!("{}[{i}]", p.thing);
+            problems.push(p.expected(format!("at most {longest} bytes")));
         }
     }
     Error::from_problems(Class::Model, problems)?;

@@ -3,7 +3,9 @@
 //! The lists are llama.cpp's, so that a text ends where its users expect. Where several texts could take one
 //! role, the first of the list takes it (llama.cpp takes whichever its hash table meets first).
 
-use super::vocab::{Attr, ROLES, Role, Vocab};
+use super::attrs::{Attr, ROLES, Role};
+use super::parts::Model;
+use super::vocab::Vocab;
 
 /// Metadata key of each role, in [`Role`]'s order, and the older key of the same meaning.
 pub const ROLE_KEYS: [(&str, Option<&str>); ROLES] = [
@@ -160,10 +162,22 @@ pub fn detect(vocab: &mut Vocab) {
     vocab.eog = ends;
 }
 
-/// Phi-3's special tokens swallow the white space behind them, which no metadata states.
-pub fn strip_by_name(vocab: &mut Vocab, model_name: &str) {
+/// White space that special tokens of some models swallow, which no metadata states.
+pub fn strip_by_name(vocab: &mut Vocab, model: Model, model_name: &str) {
     let name = model_name.to_ascii_lowercase();
-    if !name.contains("phi-3") && !name.contains("phi3") {
+    let is_jina = matches!(model, Model::Bpe(pre) if pre.name.starts_with("jina-v2-"));
+    let is_phi3 = name.contains("phi-3") || name.contains("phi3");
+    let mask = if is_jina {
+        vocab.id(b"<mask>")
+    } else if !is_phi3 && name.contains("modern-bert") {
+        vocab.id(b"[MASK]")
+    } else {
+        None
+    };
+    if let Some(id) = mask {
+        mark(vocab, id, Attr::LSTRIP);
+    }
+    if is_jina || !is_phi3 {
         return;
     }
     let special = Attr::CONTROL.or(Attr::USER_DEFINED).or(Attr::UNKNOWN);

@@ -9,7 +9,9 @@
 //! | --- | --- |
 //! | `MissingKey`, `WrongType`, `ArrayLength` | a key of the vocabulary, or an array shorter than the tokens |
 //! | `UnsupportedTokenizer` | a family that is not implemented |
-//! | `TooManyTokens`, `TokenTooLong`, `TooLarge` | more or longer tokens than any real vocabulary has |
+//! | `UnsupportedPreTokenizer` | a way to split text that is not known; it is never guessed |
+//! | `TooManyTokens`, `TokenTooLong`, `TooManyMerges`, `TooLarge` | more or longer tokens than any real vocabulary has |
+//! | `BadMerge` | a merge that is not two texts with one space between |
 //! | `BadByteToken` | a byte token that is not `<0x00>` to `<0xFF>` |
 //! | `TokenIdOutOfRange` | an id in the file, or one to be decoded, that names no token |
 //! | `OutOfRange` | a score that is no number |
@@ -17,21 +19,34 @@
 //! | `PromptTooLong` | a text of 4 GiB or more |
 //!
 //! Accepted, with a note ([`Vocab::notes`]) where it may surprise: equal texts (the last id is used), empty
-//! texts, invalid UTF-8, unknown token types.
+//! texts, invalid UTF-8, unknown token types, merges of what is no token (left out), bytes without a token (lost).
 
+mod alphabet;
+mod attrs;
+mod bpe;
+mod clean;
 mod detok;
 mod from_gguf;
 mod known;
+mod merges;
+mod parts;
+mod pre;
 mod special;
+mod split;
 mod spm;
 mod tables;
 mod vocab;
 
+pub use attrs::{Attr, ROLES, Role, RoleIds};
 pub use detok::{Piece, StreamDecoder};
+pub use merges::MAX_MERGES;
+pub use parts::{MAX_TOKEN_BYTES, MAX_TOKENS, Model, VocabParts};
+pub use pre::PreTokenizer;
 pub use tables::ByteTable;
-pub use vocab::{Attr, MAX_TOKEN_BYTES, MAX_TOKENS, Model, ROLES, Role, RoleIds, Vocab, VocabParts};
+pub use vocab::Vocab;
 
 use crate::error::{Error, Problem, Result};
+use bpe::Bpe;
 use special::{Part, Specials};
 use spm::Spm;
 
@@ -49,6 +64,7 @@ pub struct EncodeOptions {
 #[derive(Clone, Debug)]
 enum Rules {
     Spm(Spm),
+    Bpe(Bpe),
 }
 
 /// A vocabulary and its splitting rules.
@@ -61,13 +77,18 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Builds a tokenizer from plain data. Errors as [`Vocab::new`], and `Inconsistent` for a vocabulary that
-    /// has neither byte tokens nor an unknown token.
-    pub fn new(parts: VocabParts) -> Result<Tokenizer> {
-        let model = parts.model;
-        let vocab = Vocab::new(parts)?;
+    /// Builds a tokenizer from plain data. Errors as [`Vocab::new`]; `Inconsistent` for a SentencePiece vocabulary
+    /// that has neither byte tokens nor an unknown token; `BadMerge` and `TooManyMerges` for merges.
+    pub fn new(mut parts: VocabParts) -> Result<Tokenizer> {
+        let (model, merges) = (parts.model, std::mem::take(&mut parts.merges));
+        let mut vocab = Vocab::new(parts)?;
         let rules = match model {
             Model::Spm => Rules::Spm(Spm::new(&vocab)?),
+            Model::Bpe(pre) => {
+                let (bpe, notes) = Bpe::new(&merges, pre.splitter, pre.whole_words, &vocab)?;
+                vocab.notes.extend(notes);
+                Rules::Bpe(bpe)
+            }
         };
         let (user_defined, specials) = (Specials::new(&vocab, false), Specials::new(&vocab, true));
         Ok(Tokenizer { vocab, rules, user_defined, specials })
@@ -81,6 +102,7 @@ impl Tokenizer {
     pub fn table_bytes(&self) -> u64 {
         let rules = match &self.rules {
             Rules::Spm(spm) => spm.table_bytes(),
+            Rules::Bpe(bpe) => bpe.table_bytes(),
         };
         self.vocab.table_bytes() + rules + self.user_defined.table_bytes() + self.specials.table_bytes()
     }
@@ -121,6 +143,15 @@ impl Tokenizer {
                     }
                 }
             }
+            Rules::Bpe(bpe) => {
+                let mut scratch = bpe::Scratch::default();
+                for part in parts {
+                    match part {
+                        Part::Text(start, end) => bpe.encode(vocab, &text[start..end], &mut scratch, out)?,
+                        Part::Token(id) => out.push(id),
+                    }
+                }
+            }
         }
         if options.add_special && vocab.add_eos() {
             out.extend(vocab.role(Role::Eos));
@@ -136,7 +167,8 @@ impl Tokenizer {
     }
 
     /// The bytes of all tokens together; control tokens are written only if `unparse_special`. One space at
-    /// the very beginning is dropped where encoding would have put one there. Fails with
+    /// the very beginning is dropped where encoding would have put one there, and spaces before punctuation
+    /// where the vocabulary says so ([`Vocab::clean_spaces`]), as llama.cpp's `detokenize` does. Fails with
     /// `TokenIdOutOfRange`.
     pub fn decode(&self, ids: &[u32], unparse_special: bool) -> Result<Vec<u8>> {
         let mut out = Vec::new();
@@ -148,6 +180,9 @@ impl Tokenizer {
             let drop_space = i == 0 && self.vocab.add_space_prefix();
             let stripped = if drop_space { piece.strip_prefix(b" ") } else { None };
             out.extend_from_slice(stripped.unwrap_or(piece));
+        }
+        if self.vocab.clean_spaces() {
+            clean::clean_spaces(&mut out);
         }
         Ok(out)
     }

@@ -8,8 +8,9 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use super::attrs::Attr;
 use super::tables::vec_bytes;
-use super::vocab::{Attr, Vocab};
+use super::vocab::Vocab;
 
 /// A part of a text, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

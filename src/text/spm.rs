@@ -5,8 +5,9 @@
 
 use std::collections::BinaryHeap;
 
+use super::attrs::Role;
 use super::tables::vec_bytes;
-use super::vocab::{Role, SPACE, Vocab, byte_of};
+use super::vocab::{SPACE, Vocab, byte_of};
 use crate::error::{Error, Problem, Result};
 
 /// Marks the end of the chain of symbols.

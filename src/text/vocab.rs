@@ -3,156 +3,11 @@
 //! Built from [`VocabParts`], plain data that a file's metadata or a test fills in. Everything a token of the
 //! generation loop needs (its piece, whether it ends the text) is a lookup into a table made here once.
 
-use super::known;
+use super::attrs::{Attr, ROLES, Role, RoleIds};
+use super::parts::{Model, VocabParts, check_lengths, name_empty};
 use super::tables::{ByteTable, TextMap, vec_bytes};
+use super::{alphabet, known};
 use crate::error::{Error, Problem, Result, escape};
-
-/// Longest token text in bytes; real vocabularies stay below a few hundred.
-pub const MAX_TOKEN_BYTES: usize = 8192;
-/// Most tokens a vocabulary may have; the largest real ones hold about 262 thousand.
-pub const MAX_TOKENS: usize = 1 << 20;
-
-/// The tokenizer families; each has its file with the splitting rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Model {
-    /// SentencePiece-style merges by score (`tokenizer.ggml.model` = `llama`).
-    Spm,
-}
-
-/// What a token is: a set of flags, since a file's type and what is known by text can both apply.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Attr(pub u16);
-
-impl Attr {
-    /// Nothing known; the piece is empty.
-    pub const UNDEFINED: Attr = Attr(0);
-    /// Stands for text that has no token.
-    pub const UNKNOWN: Attr = Attr(1);
-    /// Reserved by the file, never meant to be produced.
-    pub const UNUSED: Attr = Attr(1 << 1);
-    /// Ordinary text.
-    pub const NORMAL: Attr = Attr(1 << 2);
-    /// Steers the model, is no text of its own.
-    pub const CONTROL: Attr = Attr(1 << 3);
-    /// Text that is always cut out whole before anything else.
-    pub const USER_DEFINED: Attr = Attr(1 << 4);
-    /// One raw byte, written `<0xHH>`.
-    pub const BYTE: Attr = Attr(1 << 5);
-    /// As a special token it swallows the white space before it.
-    pub const LSTRIP: Attr = Attr(1 << 6);
-    /// As a special token it swallows the white space after it.
-    pub const RSTRIP: Attr = Attr(1 << 7);
-
-    /// The flags of both.
-    pub const fn or(self, other: Attr) -> Attr {
-        Attr(self.0 | other.0)
-    }
-    /// Whether any flag of `mask` is set.
-    pub const fn any(self, mask: Attr) -> bool {
-        self.0 & mask.0 != 0
-    }
-    /// The attribute of a GGUF token type; numbers that mean nothing are [`Attr::UNDEFINED`].
-    pub const fn from_gguf(kind: i32) -> Attr {
-        match kind {
-            1 => Attr::NORMAL,
-            2 => Attr::UNKNOWN,
-            3 => Attr::CONTROL,
-            4 => Attr::USER_DEFINED,
-            5 => Attr::UNUSED,
-            6 => Attr::BYTE,
-            _ => Attr::UNDEFINED,
-        }
-    }
-}
-
-/// The roles a token can have by id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(usize)]
-pub enum Role {
-    /// Beginning of the text.
-    Bos,
-    /// End of the text.
-    Eos,
-    /// End of a turn.
-    Eot,
-    /// End of a message.
-    Eom,
-    /// Unknown text.
-    Unk,
-    /// Separator.
-    Sep,
-    /// Padding.
-    Pad,
-    /// Mask.
-    Mask,
-    /// Fill in the middle: the prefix follows.
-    FimPre,
-    /// Fill in the middle: the suffix follows.
-    FimSuf,
-    /// Fill in the middle: the middle follows.
-    FimMid,
-    /// Fill in the middle: padding.
-    FimPad,
-    /// Fill in the middle: a repository name follows.
-    FimRep,
-    /// Fill in the middle: file separator.
-    FimSep,
-}
-
-/// Number of [`Role`]s.
-pub const ROLES: usize = 14;
-
-/// Ids by role.
-pub type RoleIds = [Option<u32>; ROLES];
-
-/// A vocabulary as plain data, before it is checked.
-#[derive(Clone, Debug)]
-pub struct VocabParts {
-    /// The tokenizer family, which decides defaults and how pieces are written.
-    pub model: Model,
-    /// Token texts by id.
-    pub texts: ByteTable,
-    /// Scores by id; empty means all zero.
-    pub scores: Vec<f32>,
-    /// GGUF token types by id; empty means all normal.
-    pub types: Vec<i32>,
-    /// Ids that were stated.
-    pub roles: RoleIds,
-    /// Whether a text starts with BOS, if stated.
-    pub add_bos: Option<bool>,
-    /// Whether a text ends with EOS, if stated.
-    pub add_eos: Option<bool>,
-    /// Whether a space is put before text, if stated.
-    pub add_space_prefix: Option<bool>,
-    /// Ids never to be sampled.
-    pub suppressed: Vec<u32>,
-    /// `general.name`: some models have rules that no metadata states.
-    pub model_name: String,
-}
-
-impl VocabParts {
-    /// An empty vocabulary of a model.
-    pub fn new(model: Model) -> Self {
-        VocabParts {
-            model,
-            texts: ByteTable::default(),
-            scores: Vec::new(),
-            types: Vec::new(),
-            roles: [None; ROLES],
-            add_bos: None,
-            add_eos: None,
-            add_space_prefix: None,
-            suppressed: Vec::new(),
-            model_name: String::new(),
-        }
-    }
-    /// Appends one token. Fails with `TooLarge` beyond 4 GiB of text.
-    pub fn push(&mut self, text: &[u8], score: f32, kind: i32) -> Result<()> {
-        self.scores.push(score);
-        self.types.push(kind);
-        self.texts.push(text)
-    }
-}
 
 /// A checked vocabulary.
 #[derive(Clone, Debug)]
@@ -170,7 +25,8 @@ pub struct Vocab {
     add_bos: bool,
     add_eos: bool,
     add_space_prefix: bool,
-    notes: Vec<Problem>,
+    clean_spaces: bool,
+    pub(super) notes: Vec<Problem>,
 }
 
 impl Vocab {
@@ -227,8 +83,11 @@ impl Vocab {
                 wanted.unwrap_or(default) && roles[role as usize].is_some()
             };
         let (key_bos, key_eos) = ("tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_eos_token");
-        let Model::Spm = model;
-        let add_bos = wish(parts.add_bos, Role::Bos, key_bos, true, &mut problems);
+        let (default_bos, space_prefix, clean_spaces) = match model {
+            Model::Spm => (true, true, false),
+            Model::Bpe(pre) => (pre.add_bos, false, pre.clean_spaces),
+        };
+        let add_bos = wish(parts.add_bos, Role::Bos, key_bos, default_bos, &mut problems);
         let add_eos = wish(parts.add_eos, Role::Eos, key_eos, false, &mut problems);
         Error::from_problems(crate::Class::Model, problems)?;
 
@@ -251,12 +110,13 @@ impl Vocab {
             max_text_len,
             add_bos,
             add_eos,
-            add_space_prefix: parts.add_space_prefix.unwrap_or(true),
+            add_space_prefix: parts.add_space_prefix.unwrap_or(space_prefix),
+            clean_spaces,
             notes,
         };
         known::detect(&mut vocab);
-        known::strip_by_name(&mut vocab, &model_name);
-        vocab.pieces = vocab.write_pieces()?;
+        known::strip_by_name(&mut vocab, model, &model_name);
+        vocab.pieces = vocab.write_pieces(model)?;
         Ok(vocab)
     }
 
@@ -274,7 +134,7 @@ impl Vocab {
     pub fn is_empty(&self) -> bool {
         self.texts.is_empty()
     }
-    /// The text of a token as the file writes it (with U+2581 for spaces).
+    /// The text of a token as the file writes it (with U+2581 for spaces, or in the alphabet of byte-level BPE).
     pub fn text(&self, id: u32) -> Option<&[u8]> {
         self.texts.get(id)
     }
@@ -336,9 +196,13 @@ impl Vocab {
     pub fn add_eos(&self) -> bool {
         self.add_eos
     }
-    /// Whether a space is put before text.
+    /// Whether a space is put before text; byte-level BPE only takes one away when it decodes.
     pub fn add_space_prefix(&self) -> bool {
         self.add_space_prefix
+    }
+    /// Whether decoding takes out spaces before punctuation.
+    pub fn clean_spaces(&self) -> bool {
+        self.clean_spaces
     }
     /// What was odd in the file and accepted.
     pub fn notes(&self) -> &[Problem] {
@@ -346,7 +210,7 @@ impl Vocab {
     }
 
     /// What each token prints, by the attributes it ended up with.
-    fn write_pieces(&self) -> Result<ByteTable> {
+    fn write_pieces(&self, model: Model) -> Result<ByteTable> {
         let mut pieces = ByteTable::with_capacity(self.len(), self.texts.bytes());
         let verbatim = Attr::UNKNOWN.or(Attr::CONTROL).or(Attr::USER_DEFINED);
         let mut buf = Vec::new();
@@ -356,7 +220,10 @@ impl Vocab {
             if attr.any(verbatim) {
                 buf.extend_from_slice(text);
             } else if attr.any(Attr::NORMAL) {
-                unescape_spaces(text, &mut buf);
+                match model {
+                    Model::Spm => unescape_spaces(text, &mut buf),
+                    Model::Bpe(_) => alphabet::read(text, &mut buf),
+                }
             } else if attr.any(Attr::BYTE) {
                 buf.extend(byte_of(text));
             }
@@ -398,44 +265,11 @@ fn default_roles(model: Model) -> RoleIds {
             roles[Role::Eos as usize] = Some(2);
             roles[Role::Unk as usize] = Some(0);
         }
+        // The end-of-text token of the first models of this family.
+        Model::Bpe(pre) => {
+            roles[Role::Bos as usize] = pre.default_bos.then_some(11);
+            roles[Role::Eos as usize] = Some(11);
+        }
     }
     roles
-}
-
-fn check_lengths(parts: &VocabParts, problems: &mut Vec<Problem>) {
-    let n = parts.texts.len();
-    if n == 0 {
-        let p = Problem::new("ArrayLength", "tokenizer.ggml.tokens");
-        problems.push(p.found("0 tokens").expected("at least 1"));
-    }
-    if n > MAX_TOKENS {
-        let p = Problem::new("TooManyTokens", "tokenizer.ggml.tokens");
-        problems.push(p.found(format!("{n} tokens")).expected(format!("at most {MAX_TOKENS}")));
-    }
-    for (key, len) in [("scores", parts.scores.len()), ("token_type", parts.types.len())] {
-        if len != 0 && len < n {
-            let p = Problem::new("ArrayLength", format!("tokenizer.ggml.{key}"));
-            problems.push(p.found(format!("{len} elements")).expected(format!("{n}, one per token")));
-        }
-    }
-    for (id, text) in parts.texts.iter().filter(|(_, t)| t.len() > MAX_TOKEN_BYTES) {
-        let p = Problem::new("TokenTooLong", format!("tokenizer.ggml.tokens[{id}]"));
-        let found = format!("{} bytes", text.len());
-        problems.push(p.found(found).expected(format!("at most {MAX_TOKEN_BYTES} bytes")));
-    }
-}
-
-/// Gives empty texts a name, as llama.cpp does, so that every id has a text.
-fn name_empty(texts: ByteTable) -> Result<ByteTable> {
-    if texts.iter().all(|(_, t)| !t.is_empty()) {
-        return Ok(texts);
-    }
-    let mut named = ByteTable::with_capacity(texts.len(), texts.bytes());
-    for (id, text) in texts.iter() {
-        match text {
-            [] => named.push(format!("[EMPTY_{id}]").as_bytes())?,
-            _ => named.push(text)?,
-        }
-    }
-    Ok(named)
 }

@@ -250,6 +250,14 @@ impl<'a> Reader<'a> {
             Some(Value::Array(a)) => u32::try_from(a.len()).ok(),
             _ => None,
         };
+        let embedding = self.gguf.tensor("token_embd.weight").filter(|t| t.dims.len() == 2);
+        if let (Some(n), Some(t)) = (listed, embedding)
+            && u64::from(n) != t.dims[1]
+            && self.int(K::Embd).map(u64::from) == Some(t.dims[0])
+        {
+            let p = self.gguf.problem("Inconsistent", TOKENS).found(format!("{n} tokens"));
+            self.problems.push(p.expected(format!("{}, the rows of token_embd.weight", t.dims[1])));
+        }
         listed.or(self.int(K::Vocab)).unwrap_or_else(|| {
             let expected = format!("this or {TOKENS}");
             self.note(K::Vocab, "MissingKey", String::new(), expected);
