@@ -136,8 +136,19 @@ fn bad_models_exit_3_on_one_line_each() {
 #[test]
 fn an_architecture_that_is_not_there_is_one_verdict() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("phi3.gguf");
-    assert!(quipu(&["synth", "--shape", "tiny-phi3", text(&path)]).status.success());
+    let path = dir.path().join("other.gguf");
+    assert!(quipu(&["synth", "--shape", "tiny-llama", text(&path)]).status.success());
+    // Another name of the same length, for the architecture and before its keys; SPM vocabularies keep theirs.
+    let mut bytes = std::fs::read(&path).unwrap();
+    let model_key = b"tokenizer.ggml.model".len() + 12;
+    let at: Vec<usize> = (0..bytes.len() - 5).filter(|i| bytes[*i..].starts_with(b"llama")).collect();
+    for i in at {
+        let before = &bytes[i.saturating_sub(model_key)..i];
+        if !before.starts_with(b"tokenizer.ggml.model") {
+            bytes[i..i + 5].copy_from_slice(b"mamba");
+        }
+    }
+    std::fs::write(&path, bytes).unwrap();
     let seen = quipu(&["inspect", text(&path)]);
     assert_eq!(seen.status.code(), Some(3));
     let bad: Vec<String> = stdout(&seen).lines().filter(|l| l.contains(" BAD ")).map(str::to_owned).collect();

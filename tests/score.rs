@@ -26,7 +26,10 @@ fn scored(e: &mut Engine, text: &[u32], top: usize) -> Vec<TokenScore> {
     out
 }
 
-fn bits(scores: &[TokenScore]) -> Vec<(u32, u64, u32, Vec<(u32, u64)>)> {
+/// Id, log-probability, rank, and the most likely tokens, as bits.
+type Bits = (u32, u64, u32, Vec<(u32, u64)>);
+
+fn bits(scores: &[TokenScore]) -> Vec<Bits> {
     let top = |s: &TokenScore| s.top.iter().map(|t| (t.id, t.logprob.to_bits())).collect();
     scores.iter().map(|s| (s.id, s.logprob.to_bits(), s.rank, top(s))).collect()
 }

@@ -8,7 +8,7 @@ use super::prompt::PromptArgs;
 use super::report::{ModelFacts, ScoreRow, describe};
 use quipu::engine::{CancelToken, ScoreOptions, score::scored_rows};
 use quipu::error::{Class, escape};
-use quipu::text::{EncodeOptions, Tokenizer};
+use quipu::text::{Attr, EncodeOptions, Tokenizer};
 use serde::Serialize;
 
 /// Print how likely a model finds each token of a text.
@@ -138,24 +138,27 @@ fn table(rows: &[Row], s: &Summary, out: &mut Out) -> Result<(), Failure> {
 /// Where each token starts in the text. Tokens that encoding adds take nothing of it, nor does a space that it puts
 /// before a word; blanks that a special token swallows are stepped over. None from where the text cannot be followed.
 fn offsets(tokenizer: &Tokenizer, tokens: &[u32], text: &[u8]) -> Vec<Option<usize>> {
-    let bos = tokenizer.vocab().add_bos().then_some(0);
-    let mut at = Some(0);
+    let vocab = tokenizer.vocab();
+    let bos = vocab.add_bos().then_some(0);
+    let special = Attr::CONTROL.or(Attr::USER_DEFINED).or(Attr::UNKNOWN);
+    let (mut at, mut spaced) = (Some(0), tokenizer.puts_space_first());
     let place = |(i, id): (usize, &u32)| {
         let rest = &text[at?..];
         let piece = tokenizer.piece(*id, true).unwrap_or_default();
         let blanks = rest.iter().take_while(|b| b.is_ascii_whitespace()).count();
-        let unspaced = piece.strip_prefix(b" ");
-        let found = if rest.starts_with(piece) && Some(i) != bos {
-            Some((0, piece.len()))
-        } else if let Some(p) = unspaced.filter(|p| rest.starts_with(p)) {
-            Some((0, p.len()))
-        } else if rest[blanks..].starts_with(piece) && Some(i) != bos {
-            Some((blanks, piece.len()))
-        } else if Some(i) == bos || rest.is_empty() {
+        let unspaced = piece.strip_prefix(b" ").filter(|p| spaced && rest.starts_with(p));
+        let found = if Some(i) == bos {
             Some((0, 0))
+        } else if let Some(p) = unspaced {
+            Some((0, p.len()))
+        } else if rest.starts_with(piece) {
+            Some((0, piece.len()))
+        } else if rest[blanks..].starts_with(piece) {
+            Some((blanks, piece.len()))
         } else {
-            None
+            rest.is_empty().then_some((0, 0))
         };
+        spaced = tokenizer.puts_space_first() && vocab.attr(*id).is_some_and(|a| a.any(special));
         let start = found.map(|(skip, _)| at.unwrap_or(0) + skip);
         at = found.zip(start).map(|((_, len), start)| start + len);
         start

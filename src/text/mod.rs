@@ -132,7 +132,7 @@ impl Tokenizer {
                 for part in parts {
                     match part {
                         Part::Text(start, end) => {
-                            let prefix = after_special && vocab.add_space_prefix();
+                            let prefix = after_special && self.puts_space_first();
                             spm.encode(vocab, &text[start..end], prefix, &mut scratch, out)?;
                             after_special = false;
                         }
@@ -157,6 +157,11 @@ impl Tokenizer {
             out.extend(vocab.role(Role::Eos));
         }
         Ok(())
+    }
+
+    /// Whether encoding puts a space before a text and before what follows a special token.
+    pub fn puts_space_first(&self) -> bool {
+        matches!(self.rules, Rules::Spm(_)) && self.vocab.add_space_prefix()
     }
 
     /// What a token prints, or `None` if there is no such id. Control and unknown tokens print nothing unless
