@@ -19,6 +19,7 @@
 //! Accepted, with a note ([`Vocab::notes`]) where it may surprise: equal texts (the last id is used), empty
 //! texts, invalid UTF-8, unknown token types.
 
+pub mod chat;
 mod detok;
 mod from_gguf;
 mod known;
