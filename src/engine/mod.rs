@@ -24,19 +24,23 @@
 //! ```
 
 pub mod adapter;
+pub mod chat;
 mod generate;
 mod load;
 mod options;
 pub mod sampler;
+mod saved;
 mod session;
 mod step;
 pub mod stop;
 mod trace;
 
 pub use adapter::Adapter;
+pub use chat::{Chat, Reply};
 pub use generate::{CancelToken, GenerateOptions, Generator, StopReason, Timings};
 pub use options::{ContextLimit, EngineOptions};
 pub use sampler::{Sampler, SamplerParams};
+pub use saved::Restored;
 pub use session::Session;
 pub use step::{Logits, StepInput};
 pub use trace::{Trace, TraceOptions, TraceValue};
