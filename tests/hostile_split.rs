@@ -76,7 +76,7 @@ fn refused(case: &str, first: &Path, code: &str, what: &str) {
         if code == "OutOfFile" { &[inspect, run] } else { &[inspect, run, plan] };
     for command in commands {
         let arguments = command(path);
-        let wrong = refusal(&arguments, code, bytes, false);
+        let wrong = refusal(&arguments, code, 3, bytes, false);
         assert!(wrong.is_empty(), "{case}, {}: {}", arguments[0], wrong.join("\n"));
         let said = quipu(&arguments.iter().map(String::as_str).collect::<Vec<_>>()).stderr;
         assert!(said.contains(what), "{case}, {}: no {what} in {said}", arguments[0]);
@@ -171,10 +171,10 @@ fn what_is_no_file_is_refused_without_waiting() {
         std::fs::remove_file(&second).unwrap();
         make(&second);
         let arguments = run(first.to_str().unwrap());
-        let wrong = refusal(&arguments, code, 1 << 20, false);
+        let wrong = refusal(&arguments, code, 3, 1 << 20, false);
         assert!(wrong.is_empty(), "114, the second is {what}: {}", wrong.join("\n"));
         let alone = run(second.to_str().unwrap());
-        let wrong = refusal(&alone, code, 1 << 20, false);
+        let wrong = refusal(&alone, code, 3, 1 << 20, false);
         assert!(wrong.is_empty(), "114, {what}: {}", wrong.join("\n"));
         if second.is_dir() {
             std::fs::remove_dir(&second).unwrap();

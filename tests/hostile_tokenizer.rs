@@ -218,7 +218,7 @@ fn an_unknown_pre_tokenizer_names_the_known_ones_and_the_way_out() {
         let path = dir.path().join("model.gguf");
         std::fs::write(&path, &bytes).unwrap();
         let mut arguments = run(path.to_str().unwrap());
-        assert!(refusal(&arguments, case(96, what).2, bytes.len() as u64, false).is_empty());
+        assert!(refusal(&arguments, case(96, what).2, 3, bytes.len() as u64, false).is_empty());
         arguments.extend(["--override-kv", "tokenizer.ggml.pre=str:qwen2"].map(String::from));
         let got = common::process::quipu(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!(got.code, Some(0), "{}", got.stderr);

@@ -173,6 +173,15 @@ impl KvCache {
         let bytes = layout.total_bytes().unwrap_or(u64::MAX);
         Ok(KvCache { block: Block::zeroed(bytes, "the KV cache of a session", "-c", Use::Gradual)?, layout })
     }
+    /// All of it, as [`KvLayout`] says.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: a step writes through a mutable borrow of the cache, so none runs while this slice lives.
+        unsafe { self.block.bytes() }
+    }
+    /// All of it, to write.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        self.block.bytes_mut()
+    }
     /// Where layers, heads and cells lie.
     pub fn layout(&self) -> &KvLayout {
         &self.layout

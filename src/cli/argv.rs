@@ -16,6 +16,9 @@ pub const SHORT: &[(&str, &str)] = &[
     ("-ctv", "--cache-type-v"),
     ("-lm", "--load-mode"),
     ("-co", "--color"),
+    ("-sys", "--system-prompt"),
+    ("-sysf", "--system-prompt-file"),
+    ("-st", "--single-turn"),
 ];
 
 /// Commands whose variables carry the command's name: settings of a measurement should not leak into use.

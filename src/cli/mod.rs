@@ -10,6 +10,7 @@ mod args;
 mod argv;
 mod bench;
 mod calibrate;
+mod chat;
 mod completions;
 mod inspect;
 mod interrupt;
@@ -23,6 +24,7 @@ mod run;
 mod sampling;
 mod score;
 mod synth;
+mod template;
 mod terminal;
 mod tokenize;
 mod trace;
@@ -46,6 +48,7 @@ struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   quipu run -m model.gguf -p \"Once upon a time\" -n 200 --temp 0
+  quipu chat -m model.gguf -sys \"Be brief.\"
   quipu inspect model.gguf
   quipu plan -m model.gguf --phase decode | less -S
   quipu synth --shape tiny-llama --type q8_0 tiny.gguf
@@ -60,12 +63,16 @@ instruction set, 130 interrupted.";
 enum Cmd {
     /// Continue a text.
     Run(Box<run::Args>),
+    /// Talk with a model.
+    Chat(Box<chat::Args>),
     /// Print what a GGUF file holds and whether quipu can run it.
     Inspect(inspect::Args),
     /// Print the token ids of a text.
     Tokenize(tokenize::TokenizeArgs),
     /// Print the text of token ids.
     Detokenize(tokenize::DetokenizeArgs),
+    /// Print the prompt that a chat template makes of a conversation.
+    Template(template::Args),
     /// Print the graph or the plan of a model, from the header of its file alone.
     Plan(plan::Args),
     /// Print how likely a model finds each token of a text.
@@ -117,9 +124,11 @@ fn run(command: Cmd, given: argv::Given<'_>) -> Result<(), Failure> {
     let mut out = Out::stdout();
     match command {
         Cmd::Run(a) => run::run(&a, given, &mut out),
+        Cmd::Chat(a) => chat::run(&a, given, &mut out),
         Cmd::Inspect(a) => inspect::run(&a, &mut out),
         Cmd::Tokenize(a) => tokenize::tokenize(&a, &mut out),
         Cmd::Detokenize(a) => tokenize::detokenize(&a, &mut out),
+        Cmd::Template(a) => template::run(&a, &mut out),
         Cmd::Plan(a) => plan::run(&a, &mut out),
         Cmd::Score(a) => score::run(&a, given, &mut out),
         Cmd::Perplexity(a) => perplexity::run(&a, &mut out),

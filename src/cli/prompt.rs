@@ -34,6 +34,11 @@ impl PromptArgs {
         }
     }
 
+    /// Whether there is a prompt that need not be asked for.
+    pub fn is_given(&self) -> bool {
+        self.prompt.is_some() || self.file.is_some()
+    }
+
     /// The prompt's bytes.
     ///
     /// Errors: usage, if there is none or two; input, if it cannot be read.

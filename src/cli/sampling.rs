@@ -88,6 +88,7 @@ impl SamplingArgs {
             logit_bias: self.logit_bias.clone(),
             seed: self.seed.0,
             ignore_eos: self.ignore_eos,
+            draws: 0,
         }
     }
 }

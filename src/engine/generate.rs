@@ -222,6 +222,10 @@ impl Generator<'_> {
     pub fn seed(&self) -> u64 {
         self.sampler.seed()
     }
+    /// Draws made with the seed, those of earlier generations that were continued too.
+    pub fn draws(&self) -> u64 {
+        self.sampler.draws()
+    }
     /// Tokens of the prompt.
     pub fn prompt(&self) -> &[u32] {
         &self.prompt

@@ -24,12 +24,14 @@
 //! ```
 
 pub mod adapter;
+pub mod chat;
 mod generate;
 mod load;
 pub mod logprobs;
 mod memory;
 mod options;
 pub mod sampler;
+mod saved;
 pub mod score;
 mod session;
 mod step;
@@ -37,11 +39,13 @@ pub mod stop;
 mod trace;
 
 pub use adapter::Adapter;
+pub use chat::{Chat, Reply};
 pub use generate::{CancelToken, GenerateOptions, Generator, StopReason, Timings};
 pub use logprobs::{TokenScore, TopToken};
 pub use memory::Memory;
 pub use options::{ContextLimit, EngineOptions};
 pub use sampler::{Sampler, SamplerParams};
+pub use saved::Restored;
 pub use score::{Perplexity, PerplexityOptions, ScoreOptions};
 pub use session::Session;
 pub use step::{Logits, StepInput};

@@ -43,6 +43,8 @@ pub struct SamplerParams {
     pub seed: Option<u64>,
     /// Never choose a token that ends the generation.
     pub ignore_eos: bool,
+    /// How many draws of this seed were made before: a conversation goes on with the stream it began.
+    pub draws: u64,
 }
 
 impl Default for SamplerParams {
@@ -59,6 +61,7 @@ impl Default for SamplerParams {
             logit_bias: Vec::new(),
             seed: None,
             ignore_eos: false,
+            draws: 0,
         }
     }
 }
@@ -119,6 +122,7 @@ pub struct Sampler {
     n_vocab: usize,
     seed: u64,
     rng: ChaCha8Rng,
+    draws: u64,
     /// Biases with the banned tokens; empty if there are none.
     biases: Vec<(u32, f32)>,
     /// How often each token was seen in the window; empty without penalties.
@@ -161,7 +165,8 @@ impl Sampler {
             params: params.clone(),
             n_vocab,
             seed,
-            rng: generator(seed),
+            rng: generator(seed, params.draws),
+            draws: params.draws,
             biases,
             counts: vec![0; if penalties { n_vocab } else { 0 }],
             window: Vec::with_capacity(window),
@@ -174,6 +179,10 @@ impl Sampler {
     /// The seed in use, whether it was given or taken from the system.
     pub fn seed(&self) -> u64 {
         self.seed
+    }
+    /// Draws made with this seed, those before this sampler too.
+    pub fn draws(&self) -> u64 {
+        self.draws
     }
     /// What it was made with.
     pub fn params(&self) -> &SamplerParams {
@@ -196,7 +205,8 @@ impl Sampler {
 
     /// Forgets the text and starts the draws again from the same seed.
     pub fn reset(&mut self) {
-        self.rng = generator(self.seed);
+        self.draws = self.params.draws;
+        self.rng = generator(self.seed, self.draws);
         self.counts.fill(0);
         self.window.clear();
         self.oldest = 0;
@@ -215,6 +225,7 @@ impl Sampler {
         if self.params.is_greedy() {
             return Ok(best);
         }
+        self.draws += 1;
         let draw = (self.rng.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64);
         Ok(self.candidates.pick(max, self.params.temp, draw).unwrap_or(best))
     }
@@ -431,11 +442,13 @@ fn argmax(logits: &[f32]) -> Result<(u32, f32)> {
     if max == f32::INFINITY { Err(non_finite(id, max)) } else { Ok((id as u32, max)) }
 }
 
-/// ChaCha8 keyed with the seed: its eight little-endian bytes, then zeros.
-fn generator(seed: u64) -> ChaCha8Rng {
+/// ChaCha8 keyed with the seed: its eight little-endian bytes, then zeros; behind so many draws of 64 bits.
+fn generator(seed: u64, draws: u64) -> ChaCha8Rng {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    ChaCha8Rng::from_seed(bytes)
+    let mut rng = ChaCha8Rng::from_seed(bytes);
+    rng.set_word_pos(u128::from(draws) * 2);
+    rng
 }
 
 /// A seed from the system's randomness, of 32 bits so that every JSON reader keeps it exactly.

@@ -24,6 +24,7 @@
 mod alphabet;
 mod attrs;
 mod bpe;
+pub mod chat;
 mod clean;
 mod detok;
 mod from_gguf;

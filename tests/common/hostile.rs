@@ -104,7 +104,8 @@ pub fn refuses(cases: &[Case], commands: &[fn(&str) -> Vec<String>]) {
         std::fs::write(&path, bytes).unwrap();
         for command in commands {
             let arguments = command(path.to_str().unwrap());
-            for why in refusal(&arguments, code, len, !has_no_place(*number, code)) {
+            let place = !has_no_place(*number, code);
+            for why in refusal(&arguments, code, 3, len, place) {
                 wrong.push(format!("{number} {what}, {}: {why}", arguments[0]));
             }
         }
@@ -112,13 +113,19 @@ pub fn refuses(cases: &[Case], commands: &[fn(&str) -> Vec<String>]) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What is wrong with how a command refuses a file of `file_bytes`; nothing if all is well.
-pub fn refusal(arguments: &[String], code: &str, file_bytes: u64, has_offset: bool) -> Vec<String> {
+/// What is wrong with how a command refuses a file of `file_bytes` with a code; nothing if all is well.
+pub fn refusal(
+    arguments: &[String],
+    code: &str,
+    exit: i32,
+    file_bytes: u64,
+    has_offset: bool,
+) -> Vec<String> {
     let got = outcome(arguments);
     let first = got.stderr.lines().find(|l| l.contains('[')).unwrap_or_default();
     let mut wrong = Vec::new();
     let mut no = |why: String| wrong.push(format!("{why}: {}", got.stderr.trim_end()));
-    if got.code != Some(3) {
+    if got.code != Some(exit) {
         no(format!("exit {:?}", got.code));
     }
     if !first.contains(&format!("[{code}]")) {

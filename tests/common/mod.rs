@@ -3,6 +3,7 @@
 
 pub mod engines;
 pub mod hostile;
+pub mod hostile_templates;
 pub mod process;
 pub mod split;
 
