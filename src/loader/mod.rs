@@ -26,15 +26,19 @@
 //! | `BadRank`, `ZeroDim`, `DimTooLarge`, `ElementOverflow`, `SizeOverflow` | a tensor's shape |
 //! | `BadTensorType`, `NotBlockMultiple` | a tensor's element type |
 //! | `MisalignedOffset`, `OutOfFile`, `Overlap`, `UnexpectedGap` | where a tensor's data lies |
+//! | `Requantize`, `MissingData` | a tensor that is quantised already, or whose data is not in the file |
 //! | `MissingTensor`, `ShapeMismatch`, `TypeNotAllowed`, `UnsupportedType`, `NonFiniteTensor` | a weight |
 
 pub mod bytes;
 mod cursor;
+pub mod file_type;
 pub mod gguf;
 pub mod inspect;
 mod layout;
+pub mod mix;
 mod overrides;
 mod parse;
+pub mod quantize;
 #[cfg(unix)]
 mod sigbus;
 pub mod synth;
@@ -43,6 +47,7 @@ pub mod weights;
 pub mod write;
 
 pub use bytes::{Bytes, LoadMode};
+pub use file_type::FileType;
 pub use gguf::{Gguf, Limits, ParseOptions, TensorInfo};
 pub use overrides::OverrideValue;
 pub use value::{ArrayView, Value, ValueType};
