@@ -185,7 +185,7 @@ impl ContextArgs {
 pub struct ThreadArgs {
     /// Threads (default: the processors this process may use)
     #[arg(short, long, value_name = "N", allow_negative_numbers = true)]
-    threads: Option<i64>,
+    pub threads: Option<i64>,
 }
 
 impl ThreadArgs {

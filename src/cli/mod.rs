@@ -1,7 +1,8 @@
 //! The command line: one file per command, and what they share.
 //!
 //! Shared are [`args`], groups of flags; [`argv`], spellings and environment variables; [`load`], from flags to an
-//! engine; [`out`], standard output, errors and exit codes; [`terminal`], colour and bars; [`interrupt`], Ctrl-C.
+//! engine; [`out`], standard output, errors and exit codes; [`terminal`], colour and bars; [`interrupt`], Ctrl-C;
+//! [`whole_file`], files that are whole or not there.
 //!
 //! Model text alone goes to standard output, byte for byte; everything else goes to standard error. Colour and bars
 //! appear only on a terminal. Programs ask for `--json`.
@@ -19,6 +20,7 @@ mod out;
 mod perplexity;
 mod plan;
 mod prompt;
+mod quantize;
 mod report;
 mod run;
 mod sampling;
@@ -30,6 +32,7 @@ mod tokenize;
 mod trace;
 mod vectors;
 mod version;
+mod whole_file;
 
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use out::{Failure, Out};
@@ -51,6 +54,7 @@ Examples:
   quipu chat -m model.gguf -sys \"Be brief.\"
   quipu inspect model.gguf
   quipu plan -m model.gguf --phase decode | less -S
+  quipu quantize model-f16.gguf model-q4_k_m.gguf Q4_K_M
   quipu synth --shape tiny-llama --type q8_0 tiny.gguf
 
 Every long flag --foo-bar can be set as QUIPU_FOO_BAR in the environment (of bench: QUIPU_BENCH_FOO_BAR);
@@ -85,6 +89,8 @@ enum Cmd {
     Bench(bench::Args),
     /// Measure what this machine can do at best, and keep it for forecasts.
     Calibrate(calibrate::Args),
+    /// Write a model with other element types, as llama-quantize does.
+    Quantize(quantize::Args),
     /// Write a GGUF file of random weights in a known shape.
     Synth(synth::Args),
     /// Print a completion script for a shell.
@@ -135,6 +141,7 @@ fn run(command: Cmd, given: argv::Given<'_>) -> Result<(), Failure> {
         Cmd::Trace(a) => trace::run(&a, given),
         Cmd::Bench(a) => bench::run(&a, &mut out),
         Cmd::Calibrate(a) => calibrate::run(&a, &mut out),
+        Cmd::Quantize(a) => quantize::run(&a, &mut out),
         Cmd::Synth(a) => synth::run(&a),
         Cmd::Completions(a) => completions::run(&a, &mut out),
     }?;

@@ -27,15 +27,19 @@
 //! | `BadTensorType`, `NotBlockMultiple` | a tensor's element type |
 //! | `MisalignedOffset`, `OutOfFile`, `Overlap`, `UnexpectedGap` | where a tensor's data lies |
 //! | `NotFirstShard`, `MissingShard` | a model in several files of which a wrong one was given, or one is missing |
+//! | `Requantize`, `MissingData` | a tensor that is quantised already, or whose data is not in the file |
 //! | `MissingTensor`, `ShapeMismatch`, `TypeNotAllowed`, `UnsupportedType`, `NonFiniteTensor` | a weight |
 
 pub mod bytes;
 mod cursor;
+pub mod file_type;
 pub mod gguf;
 pub mod inspect;
 mod layout;
+pub mod mix;
 mod overrides;
 mod parse;
+pub mod quantize;
 #[cfg(unix)]
 mod sigbus;
 mod split;
@@ -45,6 +49,7 @@ pub mod weights;
 pub mod write;
 
 pub use bytes::{Bytes, LoadMode};
+pub use file_type::FileType;
 pub use gguf::{Gguf, Limits, ParseOptions, TensorInfo};
 pub use overrides::OverrideValue;
 pub use value::{ArrayView, Value, ValueType};

@@ -147,6 +147,11 @@ impl GgufWriter {
         Ok(self)
     }
 
+    /// How long the whole file will be.
+    pub fn file_bytes(&self) -> u64 {
+        (self.header().len() as u64).saturating_add(self.data_bytes)
+    }
+
     /// The header with the padding behind it: all there is before the data.
     pub fn header(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(24 + self.kv.len() + self.infos.len() + self.alignment as usize);

@@ -225,9 +225,10 @@ mod tests {
 
         let p = plan(Phase::Prefill, 512);
         let f = p.forecast(&LIMITS, p.sizes());
-        let of_all_rows = |c: &CmdForecast| c.ops > 10_000_000;
-        assert!(f.commands.iter().any(of_all_rows));
-        assert!(f.commands.iter().filter(|c| of_all_rows(c)).all(|c| c.bound == Bound::Compute), "{f:?}");
+        // Not the embedding's 512 rows, nor the output's one.
+        let product = |c: &CmdForecast| c.ops > 10_000_000;
+        assert!(f.commands.iter().filter(|c| product(c)).count() >= 8);
+        assert!(f.commands.iter().filter(|c| product(c)).all(|c| c.bound == Bound::Compute), "{f:?}");
     }
 
     #[test]

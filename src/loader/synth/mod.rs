@@ -8,6 +8,8 @@ mod vocab;
 
 pub use shapes::{SHAPES, Shape};
 
+use super::file_type::FileType;
+use super::mix::{self, Facts, Item};
 use super::write::GgufWriter;
 use crate::error::{Error, Problem, Result};
 use crate::quant::DType;
@@ -44,16 +46,16 @@ struct Tensor {
 ///
 /// # Errors
 /// Usage for an unknown shape or a type that cannot be encoded; `Io` (runtime) if `out` fails.
-pub fn synth(shape: &str, dtype: DType, seed: u64, out: impl Write) -> Result<()> {
-    synth_shape(Shape::named(shape)?, dtype, seed, out)
+pub fn synth(shape: &str, types: impl Into<Types>, seed: u64, out: impl Write) -> Result<()> {
+    synth_shape(Shape::named(shape)?, types, seed, out)
 }
 
 /// As [`synth`], for a shape of one's own.
 ///
 /// # Errors
 /// As [`synth`].
-pub fn synth_shape(shape: &Shape, dtype: DType, seed: u64, out: impl Write) -> Result<()> {
-    let (writer, tensors) = plan(shape, dtype)?;
+pub fn synth_shape(shape: &Shape, types: impl Into<Types>, seed: u64, out: impl Write) -> Result<()> {
+    let (writer, tensors) = plan(shape, types.into())?;
     write_data(&writer, &tensors, shape, seed, out)
         .map_err(|e| Error::runtime(Problem::new("Io", "model file").found(e.to_string())))
 }
@@ -62,24 +64,58 @@ pub fn synth_shape(shape: &Shape, dtype: DType, seed: u64, out: impl Write) -> R
 ///
 /// # Errors
 /// As [`synth`].
-pub fn synth_header(shape: &str, dtype: DType) -> Result<Vec<u8>> {
-    synth_header_shape(Shape::named(shape)?, dtype)
+pub fn synth_header(shape: &str, types: impl Into<Types>) -> Result<Vec<u8>> {
+    synth_header_shape(Shape::named(shape)?, types)
 }
 
 /// As [`synth_header`], for a shape of one's own.
 ///
 /// # Errors
 /// As [`synth`].
-pub fn synth_header_shape(shape: &Shape, dtype: DType) -> Result<Vec<u8>> {
-    plan(shape, dtype).map(|(writer, _)| writer.header())
+pub fn synth_header_shape(shape: &Shape, types: impl Into<Types>) -> Result<Vec<u8>> {
+    plan(shape, types.into()).map(|(writer, _)| writer.header())
 }
 
-fn plan(shape: &Shape, dtype: DType) -> Result<(GgufWriter, Vec<Tensor>)> {
-    if dtype.weight_codec().is_none() {
-        return Err(Error::usage(
-            Problem::new("UnsupportedType", format!("type {dtype}")).hint("no encoder for it here"),
-        ));
+/// The types of a synthetic model's matrices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Types {
+    /// All the same, where rows fit it.
+    All(DType),
+    /// By the rules of a mix.
+    Mix(FileType),
+}
+
+impl From<DType> for Types {
+    fn from(dtype: DType) -> Types {
+        Types::All(dtype)
     }
+}
+
+impl From<FileType> for Types {
+    fn from(file_type: FileType) -> Types {
+        Types::Mix(file_type)
+    }
+}
+
+impl std::fmt::Display for Types {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Types::All(t) => t.fmt(f),
+            Types::Mix(t) => t.fmt(f),
+        }
+    }
+}
+
+fn plan(shape: &Shape, types: Types) -> Result<(GgufWriter, Vec<Tensor>)> {
+    let (file_type, pure) = match types {
+        Types::All(t) => (t.weight_codec().and_then(|_| FileType::of(t)), true),
+        Types::Mix(t) => (Some(t), false),
+    };
+    let Some(file_type) = file_type else {
+        return Err(Error::usage(
+            Problem::new("UnsupportedType", format!("type {types}")).hint("no encoder for it here"),
+        ));
+    };
     let s = shape;
     let mut w = GgufWriter::new();
     let key = |suffix: &str| format!("{}.{suffix}", s.arch);
@@ -107,13 +143,11 @@ fn plan(shape: &Shape, dtype: DType) -> Result<(GgufWriter, Vec<Tensor>)> {
         }
         w.u32(&key("attention.sliding_window"), 2047);
     }
-    if let Some(ftype) = file_type(dtype) {
-        w.u32("general.file_type", ftype);
-    }
+    w.u32("general.file_type", file_type.id);
     // llama.cpp looks these up in any model whose name says Phi-3.
     let extra: &[&str] = if s.arch == "phi3" { &["<|endoftext|>", "<|end|>"] } else { &[] };
     vocab::add(&mut w, s.n_vocab.max(vocab::MIN_TOKENS), extra);
-    let tensors = tensors(s, dtype);
+    let tensors = tensors(s, file_type, pure);
     for t in &tensors {
         let (cols, rows) = (u64::from(t.cols), u64::from(t.rows));
         w.tensor(&t.name, t.dtype, &[cols, rows][..t.rank])
@@ -122,35 +156,37 @@ fn plan(shape: &Shape, dtype: DType) -> Result<(GgufWriter, Vec<Tensor>)> {
     Ok((w, tensors))
 }
 
-/// `general.file_type` for a model mostly of this type (llama.cpp's `llama_ftype`).
-fn file_type(dtype: DType) -> Option<u32> {
-    const TABLE: &[(DType, u32)] = &[
-        (DType::F32, 0),
-        (DType::F16, 1),
-        (DType::Q4_0, 2),
-        (DType::Q4_1, 3),
-        (DType::Q8_0, 7),
-        (DType::Q5_0, 8),
-        (DType::Q5_1, 9),
-        (DType::Q2_K, 10),
-        (DType::Q3_K, 12),
-        (DType::Q4_K, 15),
-        (DType::Q5_K, 17),
-        (DType::Q6_K, 18),
-        (DType::BF16, 32),
-    ];
-    TABLE.iter().find(|(t, _)| *t == dtype).map(|(_, f)| *f)
+/// Every tensor of the shape with its type.
+fn tensors(s: &Shape, file_type: FileType, pure: bool) -> Vec<Tensor> {
+    let mut list = shaped(s);
+    let dims: Vec<_> = list.iter().map(|t| [u64::from(t.cols), u64::from(t.rows)]).collect();
+    let items: Vec<_> = list
+        .iter()
+        .zip(&dims)
+        .map(|(t, dims)| Item { name: &t.name, dtype: t.dtype, dims: &dims[..t.rank] })
+        .collect();
+    let facts = Facts {
+        arch: s.arch.to_string(),
+        n_layer: s.n_layer.into(),
+        n_gqa: u64::from(s.n_head.checked_div(s.n_head_kv).unwrap_or(0)),
+        n_expert: 0,
+    };
+    let options = mix::Options { pure, ..mix::Options::default() };
+    let assigned = mix::assign(&items, &facts, file_type, &options);
+    for (t, a) in list.iter_mut().zip(assigned) {
+        t.dtype = a.to;
+    }
+    list
 }
 
-fn tensors(s: &Shape, dtype: DType) -> Vec<Tensor> {
+/// Every tensor of the shape, as F32.
+fn shaped(s: &Shape) -> Vec<Tensor> {
     let mut list = Vec::new();
-    // Rows that are no whole number of blocks fall back to F16.
-    let matrix_type = |cols: u32| if dtype.row_bytes(cols as usize).is_some() { dtype } else { DType::F16 };
     let matrix = |list: &mut Vec<Tensor>, name: String, rows: u32, cols: u32, gain: f32| {
         let std = gain / (cols as f32).sqrt();
         list.push(Tensor {
             name,
-            dtype: matrix_type(cols),
+            dtype: DType::F32,
             cols,
             rows,
             rank: 2,
