@@ -3,8 +3,8 @@
 
 use quipu::loader::file_type::FILE_TYPES;
 use quipu::loader::quantize::{Options, Plan};
-use quipu::loader::synth::synth;
-use quipu::loader::{Bytes, FileType, Gguf, LoadMode, ParseOptions, Value, write::GgufWriter};
+use quipu::loader::synth::{Shape, synth, synth_header_shape};
+use quipu::loader::{Bytes, FileType, Gguf, LoadMode, ParseOptions, Value, mix, write::GgufWriter};
 use quipu::quant::DType;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -62,18 +62,109 @@ fn every_file_type_keeps_metadata_and_weights() {
     }
 }
 
-#[test]
-fn rows_that_do_not_fit_fall_back_and_say_so() {
-    let source = parse(nano(DType::F32));
-    let plan = Plan::new(&source, FileType::named("Q4_K_M").unwrap(), &Options::default()).unwrap();
+/// The shape of a model as published, but for the tokens, which no rule looks at.
+fn published(name: &str) -> Option<Shape> {
+    let like = |arch: &str, sizes: [u32; 5]| {
+        let [n_layer, n_embd, n_ff, n_head, n_head_kv] = sizes;
+        Shape { n_layer, n_embd, n_ff, n_head, n_head_kv, ..Shape::named(arch).unwrap().clone() }
+    };
+    let shape = match name {
+        "llama-2-70b" => like("llama-2-7b", [80, 8192, 28672, 64, 8]),
+        "llama-65b" => like("llama-2-7b", [80, 8192, 22016, 64, 64]),
+        "qwen2.5-7b" => Shape { tied: false, ..like("qwen2.5-0.5b", [28, 3584, 18944, 28, 4]) },
+        "qwen2.5-72b" => Shape { tied: false, ..like("qwen2.5-0.5b", [80, 8192, 29568, 64, 8]) },
+        name => Shape::named(name).ok()?.clone(),
+    };
+    Some(Shape { n_vocab: 512, ..shape })
+}
+
+/// How many matrices have which type, as `tests/data/mixes.txt` says it.
+fn matrices_by_type(plan: &Plan<'_>) -> String {
+    let mut counts = std::collections::BTreeMap::new();
     for row in plan.rows().filter(|r| r.dims.len() == 2) {
-        // Rows of 64 and 96: no super-blocks.
-        let to =
-            if row.name == "output.weight" || row.name == "token_embd.weight" { row.to } else { DType::Q5_0 };
-        assert!(row.to == to || row.to == DType::Q8_0, "{} {}", row.name, row.to);
-        assert!(row.to.block() == 32);
+        *counts.entry(row.to.name()).or_insert(0) += 1;
     }
-    assert!(plan.rows().any(|r| r.instead_of == Some(DType::Q4_K)));
+    counts.iter().map(|(name, n)| format!(" {name}={n}")).collect()
+}
+
+#[test]
+fn mixes_of_published_models_are_llama_cpps() {
+    let facts = include_str!("data/mixes.txt");
+    let (mut files, mut checked) = (std::collections::BTreeMap::new(), 0);
+    for line in facts.lines().filter(|l| !l.starts_with('#')) {
+        let mut words = line.split(' ');
+        let (model, file_type) = (words.next().unwrap(), FileType::named(words.next().unwrap()).unwrap());
+        let expected: String = words.flat_map(|w| [" ", w]).collect();
+        let file = files.entry(model).or_insert_with(|| {
+            let header = synth_header_shape(&published(model)?, DType::F16).unwrap();
+            let options = ParseOptions { header_only: true, ..ParseOptions::default() };
+            Some(Gguf::parse(Bytes::from(header), &options).unwrap())
+        });
+        let Some(file) = file else { continue };
+        let plan = Plan::new(file, file_type, &Options::default()).unwrap();
+        assert_eq!(matrices_by_type(&plan), expected, "{model} {file_type}");
+        checked += 1;
+    }
+    assert!(checked >= 9 * FILE_TYPES.len(), "{checked}");
+}
+
+#[test]
+fn a_small_qwen_in_q4_k_m_holds_four_types() {
+    let shape = published("qwen2.5-0.5b").unwrap();
+    let header = synth_header_shape(&shape, DType::F16).unwrap();
+    let options = ParseOptions { header_only: true, ..ParseOptions::default() };
+    let file = Gguf::parse(Bytes::from(header), &options).unwrap();
+    let plan = Plan::new(&file, FileType::named("Q4_K_M").unwrap(), &Options::default()).unwrap();
+    for row in plan.rows() {
+        let layer = row.name.split('.').nth(1).and_then(|n| n.parse::<u32>().ok());
+        let more = layer.is_some_and(|l| !(3..21).contains(&l) || (l - 3) % 3 == 2);
+        // Rows of 896 hold no super-blocks, rows of 4864 do.
+        let expected = match row.name.rsplit_once("attn_v.").or(row.name.rsplit_once("ffn_down.")) {
+            _ if row.dims.len() == 1 => DType::F32,
+            _ if row.name == "token_embd.weight" => DType::Q8_0,
+            Some(_) if more && row.dims[0] == 4864 => DType::Q6_K,
+            Some(_) if more => DType::Q8_0,
+            Some(_) if row.dims[0] == 4864 => DType::Q4_K,
+            _ => DType::Q5_0,
+        };
+        assert_eq!(row.to, expected, "{}", row.name);
+        let fell = row.dims.len() == 2 && row.dims[0] == 896 && row.name != "token_embd.weight";
+        assert_eq!(row.instead_of.is_some(), fell, "{}", row.name);
+    }
+}
+
+#[test]
+fn flags_make_exceptions() {
+    let source = parse(nano(DType::F32));
+    let types = |mix: mix::Options| {
+        let options = Options { mix, ..Options::default() };
+        let plan = Plan::new(&source, FileType::named("Q5_K_M").unwrap(), &options).unwrap();
+        let of = |name: &str| plan.rows().find(|r| r.name == name).unwrap().to.name();
+        ["output.weight", "token_embd.weight", "blk.1.ffn_down.weight"].map(of)
+    };
+    let none = mix::Options::default();
+    assert_eq!(types(none), ["Q8_0", "Q5_1", "Q8_0"]);
+    assert_eq!(types(mix::Options { pure: true, ..none }), ["Q5_1", "Q5_1", "Q5_1"]);
+    assert_eq!(types(mix::Options { leave_output: true, ..none }), ["F32", "Q5_1", "Q8_0"]);
+    let asked = mix::Options { output: Some(DType::F16), embedding: Some(DType::Q4_K), pure: true, ..none };
+    // What is asked for falls back too where rows do not fit.
+    assert_eq!(types(asked), ["F16", "Q5_0", "Q5_1"]);
+}
+
+#[test]
+fn the_number_of_threads_changes_no_byte() {
+    let source = parse(nano(DType::F32));
+    for name in ["Q8_0", "Q4_K_M", "IQ4_NL"] {
+        let plan = Plan::new(&source, FileType::named(name).unwrap(), &Options::default()).unwrap();
+        let made = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let mut bytes = Vec::new();
+            pool.install(|| plan.write(&mut bytes, &mut |_, _| {})).unwrap();
+            bytes
+        };
+        let one = made(1);
+        assert!(made(2) == one && made(5) == one, "{name}");
+    }
 }
 
 #[test]
@@ -101,6 +192,57 @@ fn what_cannot_be_taken_is_named() {
         let e = plan.write(std::io::sink(), &mut |_, _| {}).unwrap_err();
         assert_eq!((e.code(), e.class().exit_code()), ("NonFiniteTensor", 3), "{value}");
     }
+}
+
+#[test]
+fn odd_files_are_taken_as_they_are() {
+    let mut w = GgufWriter::new();
+    w.str("general.architecture", "no-such-model").u32("general.file_type", 7).u32("split.count", 1);
+    w.u32("no-such-model.attention.head_count_kv", 0);
+    let shapes: &[(&str, DType, &[u64])] = &[
+        ("blk.99999999999999999999.attn_v.weight", DType::F32, &[32, 2]),
+        ("blk..ffn_down.weight", DType::BF16, &[64, 3, 2]),
+        ("weight", DType::F16, &[33, 1, 1, 2]),
+        ("blk.0.ffn_up.bias", DType::F16, &[32, 2]),
+        ("blk.0.attn_norm.weight", DType::F16, &[32, 2]),
+        ("indices.weight", DType::I32, &[7]),
+        ("output.weight", DType::F32, &[1, 1]),
+    ];
+    for (name, dtype, dims) in shapes {
+        w.tensor(name, *dtype, dims).unwrap();
+    }
+    let mut data = w.begin(Vec::new()).unwrap();
+    for (_, dtype, dims) in shapes {
+        let n = dims.iter().product::<u64>() as usize * dtype.info().bytes as usize;
+        data.write(&vec![0x11; n]).unwrap();
+    }
+    let source = parse(data.finish().unwrap());
+    let options = Options::default();
+    for file_type in FILE_TYPES.iter().filter(|f| f.dtype.block() > 1) {
+        let plan = Plan::new(&source, *file_type, &options).unwrap();
+        let mut bytes = Vec::new();
+        plan.write(&mut bytes, &mut |_, _| {}).unwrap();
+        let made = parse(bytes);
+        assert_eq!(made.u32("general.file_type").unwrap(), Some(file_type.id));
+        assert!(made.get("split.count").is_none());
+        let types: Vec<_> = made.tensors().iter().map(|t| t.dtype).collect();
+        let kept = [DType::F16, DType::F16, DType::F16, DType::I32, DType::F32];
+        assert_eq!(types[2..], kept, "{file_type}: rows of 33, a bias, a norm, whole numbers, one element");
+        assert!(types[0].block() == 32 && types[1].block() == 32, "{file_type} {types:?}");
+        for (old, new) in source.tensors().iter().zip(made.tensors()).skip(3) {
+            assert_eq!(source.data(old), made.data(new));
+        }
+    }
+    // A type without a decoder is copied where it may stay, and named where it may not.
+    let mut w = GgufWriter::new();
+    w.str("general.architecture", "llama").tensor("blk.0.ffn_up.weight", DType::IQ2_S, &[256, 2]).unwrap();
+    let mut data = w.begin(Vec::new()).unwrap();
+    data.write(&[0; 164]).unwrap();
+    let source = parse(data.finish().unwrap());
+    let options = Options { allow_requantize: true, ..options };
+    let e = Plan::new(&source, FileType::named("F16").unwrap(), &options).unwrap_err();
+    assert_eq!((e.code(), e.class().exit_code()), ("UnsupportedType", 3));
+    assert!(e.to_string().contains("blk.0.ffn_up.weight") && e.to_string().contains("IQ2_S"), "{e}");
 }
 
 #[test]
@@ -144,7 +286,19 @@ fn the_command_writes_whole_files_and_reports() {
     assert!(quipu(&asked).status.success());
     assert_eq!(open(Path::new(&output)).tensor("token_embd.weight").unwrap().dtype, DType::Q4_1);
 
+    let threads = quipu(&["quantize", &input, &output, "7", "2"]);
+    assert!(threads.status.success(), "a file type by number, and threads");
+    assert_eq!(open(Path::new(&output)).u32("general.file_type").unwrap(), Some(7));
+    let dry = quipu(&["quantize", "--dry-run", &input, "7", "2", "--json"]);
+    let dry: serde_json::Value = serde_json::from_slice(&dry.stdout).unwrap();
+    assert_eq!((&dry["file_type"], &dry["output"]), (&"Q8_0".into(), &serde_json::Value::Null));
+    let set = ["quantize", &input, &output, "F32", "--override-kv", "llama.rope.freq_base=float:5000"];
+    assert!(quipu(&set).status.success());
+    assert_eq!(open(Path::new(&output)).f32("llama.rope.freq_base").unwrap(), Some(5000.0));
+    assert!(quipu(&["quantize", &input, &output, "Q8_0"]).status.success());
+
     let code = |arguments: &[&str]| quipu(arguments).status.code();
+    assert_eq!(code(&["quantize", &input, &output, "Q8_0", "many"]), Some(2), "threads");
     assert_eq!(code(&["quantize", &input, &input, "Q8_0"]), Some(2), "the input itself");
     assert_eq!(code(&["quantize", &input, "Q8_0"]), Some(2), "nothing to write");
     assert_eq!(code(&["quantize", &input, &output, "Q9"]), Some(2));

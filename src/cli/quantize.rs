@@ -7,7 +7,7 @@ use super::whole_file;
 use quipu::error::{Error, Problem, escape};
 use quipu::loader::file_type::FILE_TYPES;
 use quipu::loader::quantize::{Options, Plan};
-use quipu::loader::{Bytes, FileType, Gguf, LoadMode, ParseOptions, mix};
+use quipu::loader::{FileType, Gguf, LoadMode, ParseOptions, mix};
 use quipu::quant::DType;
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, clap::Args)]
 #[command(after_help = after_help())]
 pub struct Args {
-    /// The model, the file to write (replaced if it is there), the file type by name or number, and threads as
+    /// The model (of a split one its first file), the file to write (replaced if it is there), the file type by name or number, and threads as
     /// llama-quantize takes them; --dry-run needs no file to write
     #[arg(value_names = ["IN", "OUT", "TYPE", "THREADS"], num_args = 2..=4, required = true)]
     places: Vec<OsString>,
@@ -90,10 +90,11 @@ pub fn run(args: &Args, out: &mut Out) -> Result<(), Failure> {
         // The pool can be set once, and here it is the first time.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(n).build_global();
     }
+    let mut file = Gguf::open(&input, LoadMode::Mmap, &ParseOptions::default())?;
     if let Some(output) = &output {
-        refuse_same(&input, output)?;
+        // Of a split model, none of the files.
+        file.files().filter_map(|f| f.path()).try_for_each(|input| refuse_same(input, output))?;
     }
-    let mut file = Gguf::parse(Bytes::open(&input, LoadMode::Mmap)?, &ParseOptions::default())?;
     for (key, value) in args.overrides.parse()? {
         file.set_override(&key, value)?;
     }

@@ -122,6 +122,21 @@ impl Bytes {
         }
     }
 
+    /// Gives the pages that lie in this part of a map back to the system, for readers that pass once: memory in use
+    /// stays small however long the file is. A later read brings them back. Nothing to do for bytes that were read,
+    /// nor for a part of something else.
+    pub fn release(&self, part: &[u8]) {
+        #[cfg(unix)]
+        if let Store::Mapped(m) = &self.0.store {
+            let start = part.as_ptr().addr().wrapping_sub(m.map.as_ptr().addr());
+            if start < m.map.len() && part.len() <= m.map.len() - start {
+                release_pages(&m.map, start, part.len());
+            }
+        }
+        #[cfg(not(unix))]
+        let _ = part;
+    }
+
     /// Touches every page of a map on all threads of rayon's pool, so that no later read faults. Nothing to do for
     /// bytes that were read.
     pub fn prefault(&self) {
@@ -212,6 +227,15 @@ fn map(file: &File, path: &Path) -> Result<Mapping> {
         _guard: super::sigbus::Guard::new(&map, path),
         map,
     })
+}
+
+/// A part of a map, which is in memory no more. A system that refuses keeps it there, and nothing else changes.
+#[cfg(unix)]
+#[allow(unsafe_code)]
+fn release_pages(map: &memmap2::Mmap, start: usize, len: usize) {
+    // SAFETY: `map` made this one read-only and of a file, so pages that are given back hold nothing that the file
+    // does not, and the next read takes them from there.
+    let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, len) };
 }
 
 fn read_all(file: &File, path: &Path, len: u64, progress: &mut dyn FnMut(u64, u64)) -> Result<AlignedBuf> {
@@ -316,6 +340,8 @@ mod tests {
         let mapped = Bytes::open(&path, LoadMode::Mmap).unwrap();
         let auto = Bytes::open(&path, LoadMode::Auto).unwrap();
         mapped.prefault();
+        mapped.release(&mapped[4097..len - 4097]);
+        mapped.release(&read);
         assert!(!read.is_mapped() && mapped.is_mapped() && auto.is_mapped());
         assert!(read[..] == data[..] && mapped[..] == data[..]);
         assert_eq!(read.as_ptr() as usize % ALIGN_BYTES, 0);

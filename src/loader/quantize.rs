@@ -69,9 +69,7 @@ impl<'a> Plan<'a> {
             tensors.iter().map(|t| Item { name: &t.name, dtype: t.dtype, dims: &t.dims }).collect();
         let assigned = mix::assign(&items, &Facts::of(file)?, file_type, &options.mix);
         let changed = || tensors.iter().zip(&assigned).filter(|(t, a)| t.dtype != a.to);
-        let problem = |code, t: &TensorInfo| {
-            Problem::new(code, format!("tensor \"{}\"", escape(&t.name))).found(t.dtype.to_string())
-        };
+        let problem = |code, t: &TensorInfo| Problem::new(code, file.thing(t)).found(t.dtype.to_string());
         let unknown = changed().filter(|(t, _)| t.dtype.codec().is_none());
         let unknown =
             unknown.map(|(t, _)| problem("UnsupportedType", t).expected("a type that can be decoded"));
@@ -111,12 +109,12 @@ impl<'a> Plan<'a> {
         let mut rows = Rows::default();
         for (i, (t, a)) in self.file.tensors().iter().zip(&self.assigned).enumerate() {
             progress(i, done);
-            let bytes = self.file.data(t).ok_or_else(|| {
-                Error::model(Problem::new("MissingData", format!("tensor \"{}\"", escape(&t.name))))
-            })?;
+            let missing = || Error::model(Problem::new("MissingData", self.file.thing(t)));
+            let bytes = self.file.data(t).ok_or_else(missing)?;
             if t.dtype == a.to {
                 for part in bytes.chunks(16 << 20) {
                     data.write(part).map_err(failed)?;
+                    self.release(part);
                     done += part.len() as u64;
                     progress(i, done);
                 }
@@ -133,8 +131,9 @@ impl<'a> Plan<'a> {
             for part in bytes.chunks(batch) {
                 let new = rows
                     .convert(part, (from, row), (to, new_row), cols)
-                    .ok_or_else(|| not_finite(t, a.to))?;
+                    .ok_or_else(|| not_finite(self.file.thing(t), t, a.to))?;
                 data.write(new).map_err(failed)?;
+                self.release(part);
                 done += part.len() as u64;
                 progress(i, done);
             }
@@ -143,14 +142,18 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
+    fn release(&self, part: &[u8]) {
+        self.file.files().for_each(|f| f.release(part));
+    }
+
     /// The bytes of the new file.
     pub fn file_bytes(&self) -> u64 {
         self.header.file_bytes()
     }
 }
 
-fn not_finite(t: &TensorInfo, to: DType) -> Error {
-    let p = Problem::new("NonFiniteTensor", format!("tensor \"{}\"", escape(&t.name))).at(t.offset);
+fn not_finite(thing: String, t: &TensorInfo, to: DType) -> Error {
+    let p = Problem::new("NonFiniteTensor", thing).at(t.offset);
     Error::model(
         p.found("an infinity or no number").expected(format!("finite weights within the range of {to}")),
     )

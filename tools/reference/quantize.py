@@ -61,7 +61,7 @@ FULL = {
     "qwen3-0.6b": replace(
         A.QWEN3, layers=28, hidden=1024, ffn=3072, heads=16, kv_heads=8, head=128, vocab=151936, tied=True
     ),
-    "phi-3-mini": replace(A.PHI3, layers=32, hidden=3072, ffn=8192, heads=32, kv_heads=32, head=96, vocab=32064),
+    "phi-3-mini-4k": replace(A.PHI3, layers=32, hidden=3072, ffn=8192, heads=32, kv_heads=32, head=96, vocab=32064),
     "gemma-3-270m": replace(A.GEMMA3, layers=18, hidden=640, ffn=2048, heads=4, kv_heads=1, head=256, vocab=262144),
 }
 
@@ -207,17 +207,28 @@ def table(rows, markdown):
     return "\n".join("  ".join(v.ljust(w) for v, w in zip(x, widths)).rstrip() for x in [head, *lines])
 
 
-def full_types(program, out, wanted):
+def summary(shape, theirs):
+    """The matrices of each type, counted."""
+    matrices = [theirs[t.name] for t in architectures.tensors(shape) if t.rows]
+    return " ".join(f"{kind}={matrices.count(kind)}" for kind in sorted(set(matrices)))
+
+
+def full_types(program, out, wanted, facts):
     """Types of full-size models on dry runs; the differences."""
-    found = []
+    found, lines = [], ["# Made by tools/reference/quantize.py --facts: llama.cpp's types of a model's matrices, from F16."]
     for name, shape in FULL.items():
         path = os.path.join(out, f"{name}-empty.gguf")
         write(path, shape, empty=True)
         for kind in wanted:
             report = quipu(program, "--dry-run", path, kind)
             ours = {t["name"]: t["to"] for t in report["tensors"]}
-            found += [f"{name} {kind}: {d}" for d in different(ours, dry_types(path, KINDS[kind]))]
+            theirs = dry_types(path, KINDS[kind])
+            found += [f"{name} {kind}: {d}" for d in different(ours, theirs)]
+            lines.append(f"{name} {kind} {summary(shape, theirs)}")
         os.remove(path)
+    if facts:
+        with open(facts, "w", encoding="utf-8") as f:
+            f.write("\n".join(lines) + "\n")
     print(f"types of {len(FULL)} full-size models in {len(wanted)} file types: {len(found)} differ")
     print("".join(f"  {d}\n" for d in found), end="")
     return found
@@ -232,12 +243,13 @@ def main():
     p.add_argument("--types", default=",".join(KINDS))
     p.add_argument("--pure", action="store_true", help="every matrix in the one type, in both")
     p.add_argument("--markdown", action="store_true")
+    p.add_argument("--facts", metavar="FILE", help="write the types of the full-size models")
     args = p.parse_args()
     os.makedirs(args.out, exist_ok=True)
     wanted = args.types.upper().split(",")
     failed, rows, models = [], [], {os.path.basename(m): m for m in args.models}
     if not models:
-        failed += full_types(args.quipu, args.out, wanted)
+        failed += full_types(args.quipu, args.out, wanted, args.facts)
         for name, shape in TINY.items():
             models[name] = os.path.join(args.out, f"{name}-f16.gguf")
             write(models[name], shape)
