@@ -119,7 +119,9 @@ impl Chat {
         if n > self.session.n_ctx() as usize {
             let p = Problem::new("PromptTooLong", "the conversation").found(format!("{n} tokens"));
             let room = format!("at most {}, the context", self.session.n_ctx());
-            return Err(Error::input(p.expected(room).hint("raise -c or begin a new conversation")));
+            return Err(Error::input(
+                p.expected(room).hint("raise -c, shorten the message or begin a new conversation (/reset)"),
+            ));
         }
         let common = self.session.tokens().iter().zip(&tokens).take_while(|(a, b)| a == b).count();
         // The logits of the last token are needed, so it is run in any case.

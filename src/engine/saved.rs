@@ -160,7 +160,7 @@ impl Engine {
         write().map_err(|e| Error::runtime(Problem::new("OutputNotWritable", THING).found(e.to_string())))
     }
 
-    /// Reads what [`Engine::save_session`] wrote. Nothing in the file is trusted: lengths are checked against the
+    /// Reads what [`Engine::save_session`] wrote, to the end of the input. Nothing in the file is trusted: lengths are checked against the
     /// context before memory is filled.
     ///
     /// Errors of class `Input`: `BadSession`, `OtherModel`, `SessionTooLong`, `InputNotReadable`; of class `Resources`:
@@ -245,6 +245,10 @@ impl Engine {
         input.exact(&mut stated)?;
         if digest != stated {
             return Err(bad("other bytes than were written", "the digest at its end"));
+        }
+        let behind = input.0.by_ref().take(1).read_to_end(&mut Vec::new());
+        if !matches!(behind, Ok(0)) {
+            return Err(bad("bytes behind its end", "a whole file and nothing else"));
         }
         if same {
             session.tokens.extend_from_slice(&header.tokens);
