@@ -162,7 +162,7 @@ fn an_answer_that_is_stopped_stays_and_the_conversation_goes_on() {
         reply.next().unwrap().unwrap();
     }
     cancel.cancel();
-    while let Some(piece) = reply.next() {
+    for piece in &mut reply {
         piece.unwrap();
     }
     let text = reply.text().to_owned();

@@ -10,7 +10,10 @@ use rustyline::highlight::{CmdKind, Highlighter};
 use rustyline::hint::Hinter;
 use rustyline::history::FileHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
-use rustyline::{CompletionType, Config, Context, Editor, Helper};
+use rustyline::{
+    Cmd, CompletionType, ConditionalEventHandler, Config, Context, Editor, EventContext, EventHandler,
+    Helper, KeyEvent, Movement, RepeatCount,
+};
 use std::borrow::Cow;
 use std::io::{BufRead, IsTerminal};
 use std::path::PathBuf;
@@ -55,6 +58,7 @@ impl Input {
         let mut editor = Editor::with_config(config).map_err(|e| failed(&e))?;
         editor.set_max_history_size(1000).map_err(|e| failed(&e))?;
         editor.set_helper(Some(Lines { color: color.stdout() }));
+        editor.bind_sequence(KeyEvent::ctrl('C'), EventHandler::Conditional(Box::new(DropLine)));
         let path = if history { history_path() } else { None };
         if let Some(path) = &path {
             // None yet, or none that can be read: this one begins empty.
@@ -147,6 +151,15 @@ fn unfold(text: &str) -> String {
             .replace("\\\n", "\n")
             .strip_suffix('\\')
             .map_or_else(|| text.replace("\\\n", "\n"), str::to_owned),
+    }
+}
+
+/// Ctrl-C: takes back what is being written, and interrupts only if there is nothing.
+struct DropLine;
+
+impl ConditionalEventHandler for DropLine {
+    fn handle(&self, _: &rustyline::Event, _: RepeatCount, _: bool, ctx: &EventContext<'_>) -> Option<Cmd> {
+        Some(if ctx.line().is_empty() { Cmd::Interrupt } else { Cmd::Kill(Movement::WholeBuffer) })
     }
 }
 

@@ -22,9 +22,9 @@ use std::path::PathBuf;
 /// Talk with a model.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-At a terminal: Ctrl-C stops an answer, twice at the prompt it leaves, as does Ctrl-D; a line that ends with \\ and text
-between two \"\"\" go on; /help lists commands. Over a pipe every line is a message. Standard output gets the answers
-alone. Examples:
+At a terminal: Ctrl-C stops an answer or takes a line back, twice at an empty line it leaves, as does Ctrl-D; a line
+that ends with \\ and text between two \"\"\" go on; /help lists commands. Over a pipe every line is a message.
+Standard output gets the answers alone. Examples:
   quipu chat -m model.gguf -sys \"Be brief.\"
   printf 'Hello\\nAnd then?\\n' | quipu chat -m model.gguf --temp 0
   quipu chat -m model.gguf -p \"Tell a story.\" -st --json | jq -r .content")]

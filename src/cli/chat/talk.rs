@@ -76,7 +76,6 @@ impl Talk {
             };
             let text = match event {
                 Event::End => return Ok(()),
-                // Also a line that was being written is dropped by the first one.
                 Event::Interrupt if interrupted => {
                     return Err(Failure::Reported(Class::Interrupted.exit_code()));
                 }
