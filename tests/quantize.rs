@@ -1,6 +1,8 @@
 //! `quipu quantize`: types by the rules, metadata kept, files whole or not there, exit codes.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use quipu::loader::file_type::FILE_TYPES;
 use quipu::loader::quantize::{Options, Plan};
 use quipu::loader::synth::{Shape, synth, synth_header_shape};
@@ -243,6 +245,32 @@ fn odd_files_are_taken_as_they_are() {
     let e = Plan::new(&source, FileType::named("F16").unwrap(), &options).unwrap_err();
     assert_eq!((e.code(), e.class().exit_code()), ("UnsupportedType", 3));
     assert!(e.to_string().contains("blk.0.ffn_up.weight") && e.to_string().contains("IQ2_S"), "{e}");
+}
+
+#[test]
+fn a_split_model_becomes_one_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let text = |name: &str| path(name).display().to_string();
+    std::fs::write(path("whole.gguf"), common::Model::base().build()).unwrap();
+    let first = common::split::write(dir.path(), &common::Model::base().split(3)).display().to_string();
+    for (input, output) in [(text("whole.gguf"), text("a.gguf")), (first.clone(), text("b.gguf"))] {
+        let done = quipu(&["quantize", "--allow-requantize", &input, &output, "Q5_1"]);
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+    let (a, b) = (open(&path("a.gguf")), open(&path("b.gguf")));
+    assert!(a.tensors().iter().any(|t| t.dtype == DType::Q5_1) && !b.is_split());
+    assert!(b.entries().all(|(key, _)| a.get(key).is_some() && !key.starts_with("split.")));
+    assert_eq!(a.tensors().len(), b.tensors().len());
+    for t in a.tensors() {
+        assert_eq!(a.data(t), b.data(b.tensor(&t.name).unwrap()), "{}", t.name);
+    }
+    // Not over one of the files that are read.
+    let second = text(&common::split::name(1, 3));
+    let before = std::fs::read(&second).unwrap();
+    let refused = quipu(&["quantize", "--allow-requantize", &first, &second, "Q5_1"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", String::from_utf8_lossy(&refused.stderr));
+    assert!(std::fs::read(&second).unwrap() == before);
 }
 
 #[test]
