@@ -23,9 +23,14 @@ type Rows = Vec<Vec<u32>>;
 
 /// The logits of the text in one pass on one thread.
 fn expected(model: &Bytes, options: &EngineOptions) -> Rows {
+    expected_of(model, options, N)
+}
+
+/// Those of its first `n` tokens.
+fn expected_of(model: &Bytes, options: &EngineOptions, n: usize) -> Rows {
     let mut e = engine(model, EngineOptions { n_ubatch: 512, threads: Some(1), ..options.clone() });
     let mut session = e.new_session().unwrap();
-    let rows = all_bits(&mut e, &mut session, &tokens(N, 1));
+    let rows = all_bits(&mut e, &mut session, &tokens(n, 1));
     let first = &rows[0];
     assert!(rows.iter().skip(1).all(|r| r != first), "logits do not depend on the text");
     rows
@@ -41,7 +46,7 @@ fn same(what: &str, found: &Rows, expected: &Rows) {
 
 fn check(what: &str, e: &mut Engine, expected: &Rows) {
     let mut session = e.new_session().unwrap();
-    same(what, &all_bits(e, &mut session, &tokens(N, 1)), expected);
+    same(what, &all_bits(e, &mut session, &tokens(expected.len(), 1)), expected);
 }
 
 /// Every way to run one text.
@@ -171,6 +176,59 @@ fn phi3_with_joined_matrices_and_longrope() {
     every_way("phi3 F16, odd", &odd, DType::F16, &options());
 }
 
+/// Products of one type are fused where those of several would not be, so each type has a model of its own.
+fn each_type(architecture: &str) {
+    let sizes = wide();
+    let shape = Shape {
+        n_embd: sizes.n_embd,
+        n_ff: 256,
+        n_layer: 1,
+        n_head: sizes.n_head,
+        n_head_kv: sizes.n_head_kv,
+        head_dim: sizes.head_dim,
+        ..nano_of(architecture)
+    };
+    let types = quipu::quant::TYPES.iter().filter_map(|t| DType::from_name(t.name));
+    for dtype in types.filter(|t| t.weight_codec().is_some()) {
+        let model = file(&shape, dtype);
+        let rows = expected_of(&model, &options(), 19);
+        let run = |what: &str, o: EngineOptions| {
+            check(&format!("{architecture} {dtype} {what}"), &mut engine(&model, o), &rows);
+        };
+        run("-ub 7, 3 threads", EngineOptions { n_ubatch: 7, threads: Some(3), ..options() });
+        run("token by token", EngineOptions { n_ubatch: 1, ..options() });
+        for isa in Isa::ALL.into_iter().filter(|i| i.available()) {
+            let with = |fuse| EngineOptions { isa: Some(isa), fuse, threads: Some(2), ..options() };
+            run(&format!("{isa}"), EngineOptions { n_ubatch: 16, ..with(FuseOptions::default()) });
+            run(&format!("{isa} unfused"), with(FuseOptions::none()));
+        }
+        for rule in fuse::RULES {
+            let fuse = FuseOptions::without(&[rule.name]).unwrap();
+            run(&format!("without {}", rule.name), EngineOptions { fuse, ..options() });
+        }
+    }
+}
+
+#[test]
+fn each_type_of_llama() {
+    each_type("llama");
+}
+
+#[test]
+fn each_type_of_qwen2() {
+    each_type("qwen2");
+}
+
+#[test]
+fn each_type_of_qwen3() {
+    each_type("qwen3");
+}
+
+#[test]
+fn each_type_of_phi3() {
+    each_type("phi3-long");
+}
+
 #[test]
 fn each_fusion_rule_alone_left_out() {
     let of = |name: &'static str, shape: Shape, dtype| (name, file(&shape, dtype));
@@ -178,7 +236,10 @@ fn each_fusion_rule_alone_left_out() {
         of("llama F16", nano(), DType::F16),
         of("llama Q8_0", nano(), DType::Q8_0),
         of("llama Q4_1", nano(), DType::Q4_1),
+        of("qwen2 F16", nano_of("qwen2"), DType::F16),
         of("qwen3 Q8_0", nano_of("qwen3"), DType::Q8_0),
+        of("phi3 Q5_0", nano_of("phi3-long"), DType::Q5_0),
+        of("llama Q4_K", wide(), DType::Q4_K),
     ] {
         let rows = expected(&model, &options());
         for rule in fuse::RULES {
@@ -204,8 +265,17 @@ fn mapped_or_read() {
 /// A text alone, beside another, and in one step with three others that are elsewhere in their texts.
 #[test]
 fn company_changes_nothing() {
-    for (dtype, threads) in [(DType::F32, 1), (DType::F16, 3), (DType::Q8_0, 2)] {
-        let model = file(&nano(), dtype);
+    for (shape, dtype, threads) in [
+        (nano(), DType::F32, 1),
+        (nano(), DType::F16, 3),
+        (nano(), DType::Q8_0, 2),
+        (wide(), DType::Q4_K, 2),
+        (wide(), DType::Q6_K, 1),
+        (nano_of("qwen2"), DType::BF16, 2),
+        (nano_of("qwen3"), DType::Q5_1, 1),
+        (nano_of("phi3-long"), DType::IQ4_NL, 3),
+    ] {
+        let model = file(&shape, dtype);
         let rows = expected(&model, &options());
         let o = EngineOptions { threads: Some(threads), n_ubatch: 64, ..options() };
         let mut e = engine(&model, o);

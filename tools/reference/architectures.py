@@ -153,6 +153,8 @@ PHI3_LONG = replace(
 # Variants: what no row above has. Run by name, or all of them with `matrix.py --variants`.
 VARIANTS = {
     "llama-deep": replace(LLAMA, layers=3, hidden=512, ffn=768, head=64),
+    # Rows that are multiples of 256 and not of 512, heads of 96.
+    "llama-wide": replace(LLAMA, hidden=768, ffn=1280, heads=8, kv_heads=2, head=96),
     "llama-tied": replace(LLAMA, tied=True),
     "llama-factors": replace(LLAMA, factors=("rope_freqs",)),
     "llama-linear": replace(LLAMA, keys=_scaled("linear", factor=4.0)),
