@@ -66,8 +66,12 @@ def compare(program, path, prompt, count, tie, threads=1):
         model.close()
         return True
     prefix = tokens + theirs[:same]
-    context = model.context(len(prefix) + 1, len(prefix), threads)
-    rows = {"llama.cpp": context.decode(prefix)[-1], "quipu": quipu_logits(program, path, prefix)}
+    # Token by token as it generated them: llama.cpp's logits of one pass over the same tokens are others.
+    context = model.context(len(prefix) + 1, len(tokens), threads)
+    logits = context.decode(tokens)
+    for position, token in enumerate(theirs[:same], len(tokens)):
+        logits = context.decode([token], position)
+    rows = {"llama.cpp": logits[-1], "quipu": quipu_logits(program, path, prefix)}
     context.close()
     near = False
     print(f"  part at token {same} of {count}:")
