@@ -4,7 +4,9 @@
 mod common;
 
 use common::engines::{engine, file, nano, tokens};
-use quipu::engine::{Engine, EngineOptions, GenerateOptions, Logits, SamplerParams, StepInput, StopReason};
+use quipu::engine::{
+    Engine, EngineOptions, GenerateOptions, Logits, ProfileOptions, SamplerParams, StepInput, StopReason,
+};
 use quipu::quant::DType;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -102,6 +104,11 @@ fn a_token_allocates_nothing() {
                 assert_eq!((tokens, calls), (296, 0), "{dtype}, {threads} threads");
             }
             several_sessions(&mut e);
+            // Neither does one that is profiled.
+            let options = GenerateOptions { max_tokens: 300, ..greedy };
+            e.start_profile(&ProfileOptions { passes: 301, slices: true });
+            assert_eq!(generate(&mut e, &options), (296, 0), "profile of {dtype}, {threads} threads");
+            assert_eq!(e.finish_profile(None).map(|p| p.plans.iter().map(|p| p.passes).sum()), Some(300u64));
         }
     }
 }

@@ -333,7 +333,7 @@ fn a_cut_file_is_enough_for_a_plan_and_for_nothing_else() {
     let bytes = std::fs::read(model()).unwrap();
     let data = json(&quipu(&["inspect", "--json", model()]))["file"]["data_offset"].as_u64().unwrap();
     std::fs::write(&cut, &bytes[..data as usize]).unwrap();
-    let of = |path: &str| quipu(&["plan", "-m", path, "--phase", "decode"]);
+    let of = |path: &str| quipu(&["plan", "-m", path, "--phase", "decode", "--memory", "1G"]);
     let (whole, from_cut) = (of(model()), of(text(&cut)));
     assert!(from_cut.status.success() && !whole.stdout.is_empty());
     assert_eq!(stdout(&whole), stdout(&from_cut));

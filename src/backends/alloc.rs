@@ -127,13 +127,8 @@ fn stride(bytes: u64) -> Option<u64> {
 }
 
 impl StepMemory {
-    /// Bytes that [`StepMemory::new`] would allocate; `None` if that overflows.
-    pub fn need(plans: &[&Plan], n_outputs: u32, n_threads: u32) -> Option<u64> {
-        let (arena, scratch, logits) = Self::parts(plans, n_outputs, n_threads)?;
-        arena.checked_add(scratch)?.checked_add(logits)
-    }
-
-    fn parts(plans: &[&Plan], n_outputs: u32, n_threads: u32) -> Option<(u64, u64, u64)> {
+    /// Bytes of the arena, of the scratch of all threads, and of the logits; `None` if one overflows.
+    pub fn parts(plans: &[&Plan], n_outputs: u32, n_threads: u32) -> Option<(u64, u64, u64)> {
         let most = |f: fn(&Plan) -> u64| plans.iter().map(|p| f(p)).max().unwrap_or(0);
         let scratch = stride(most(|p| p.totals.scratch_bytes))?.checked_mul(u64::from(n_threads))?;
         let row = most(|p| u64::from(p.n_vocab)).checked_mul(4)?;
@@ -249,8 +244,12 @@ fn cgroup_left() -> Option<u64> {
             let number = |f: &str| read(f).and_then(|s| s.trim().parse::<u64>().ok());
             let (Some(limit), Some(used)) = (number(limit), number(used)) else { continue };
             let stat = read("memory.stat").unwrap_or_default();
-            let file = field(&stat, "total_inactive_file ").or_else(|| field(&stat, "inactive_file "));
-            let left = limit.saturating_sub(used.saturating_sub(file.unwrap_or(0)));
+            // Pages of files can be had back, those in use too: a mapped model counts as used otherwise.
+            let file = |kind: &str| {
+                let total = field(&stat, &format!("total_{kind}_file "));
+                total.or_else(|| field(&stat, &format!("{kind}_file "))).unwrap_or(0)
+            };
+            let left = limit.saturating_sub(used.saturating_sub(file("active") + file("inactive")));
             least = Some(least.map_or(left, |l| l.min(left)));
         }
     }

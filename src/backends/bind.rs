@@ -5,6 +5,9 @@
 
 use super::alloc::{KvCache, StepMemory};
 use super::check::{MAX_OPERANDS, check};
+pub use super::observe::Observed;
+use super::observe::{NAN_BYTE, Observe, Poison, Unobserved, Watched};
+use super::probe::{NoProbe, Probe, Recorder};
 use super::team::{Ended, Member, Team};
 use super::{KernelCtx, KernelFn, KvSeq, Operand, StepRows};
 use crate::error::{Class, Error, Problem, Result, escape};
@@ -48,30 +51,6 @@ struct Bound {
     operands: Vec<BoundOperand>,
     /// The logits block holds rows of logits and nothing else, so steps can put theirs behind each other.
     stacks: bool,
-}
-
-/// What an observer sees after each command: the command's results, on member 0, while the team waits.
-pub struct Observed<'a> {
-    /// The plan that runs.
-    pub plan: &'a Plan,
-    /// The command that has just run.
-    pub cmd: CmdId,
-    outs: &'a [Operand],
-}
-
-impl<'a> Observed<'a> {
-    /// Name, element type, elements of a row and bytes of each result that lies in memory of the step (caches do
-    /// not).
-    pub fn results(&self) -> impl Iterator<Item = (&'a str, DType, u32, &'a [u8])> + '_ {
-        let planned = &self.plan.operands[self.plan.cmds[self.cmd].outs()];
-        planned.iter().zip(self.outs).filter(|(p, _)| p.region != Region::Kv).map(|(p, o)| {
-            let name = self.plan.names.get(p.name as usize).map_or("", String::as_str);
-            // SAFETY: the operand's rows are initialised memory of the runner, and the team waits for the
-            // observer, so that nobody writes them.
-            let bytes = unsafe { std::slice::from_raw_parts(o.ptr, o.rows as usize * o.row_bytes) };
-            (name, o.dtype, o.cols, bytes)
-        })
-    }
 }
 
 /// Where a weight lies: a file by number, and the bytes in it.
@@ -146,7 +125,7 @@ impl Runner {
                 n_args: c.n_args,
                 n_outs: c.n_outs,
                 barrier: c.flags & Cmd::BARRIER != 0,
-                only_logits: plan.operands[c.outs()].iter().all(|o| o.rows == Rows::R),
+                only_logits: plan.only_logits(c),
             });
             Ok(Bound { cmds: cmds.collect(), operands, stacks, plan })
         });
@@ -186,7 +165,32 @@ impl Runner {
         caches: impl Iterator<Item = &'k mut KvCache>,
         cancel: Option<&AtomicBool>,
     ) -> Result<Ended> {
-        self.run_with(plan, rows, first_output, caches, cancel, Unobserved)
+        self.run_with(plan, rows, first_output, caches, cancel, Unobserved, &NoProbe)
+    }
+
+    /// As [`Runner::run`], taking the time of every command on every member.
+    ///
+    /// Errors: those of [`Runner::run`], and `BadStep` for a recorder that was made for other plans.
+    pub fn run_recorded<'k>(
+        &mut self,
+        plan: usize,
+        rows: StepRows<'_>,
+        first_output: u32,
+        caches: impl Iterator<Item = &'k mut KvCache>,
+        cancel: Option<&AtomicBool>,
+        recorder: &mut Recorder,
+    ) -> Result<Ended> {
+        let fits = |b: &Bound| recorder.fits(plan, b.cmds.len(), self.team.n_threads());
+        if !self.plans.get(plan).is_some_and(fits) {
+            return Err(bad_step("a recorder of other plans"));
+        }
+        let begin = recorder.now();
+        let ended = self.run_with(plan, rows, first_output, caches, cancel, Unobserved, &*recorder)?;
+        let end = recorder.now();
+        if ended == Ended::Done {
+            recorder.take(plan, &rows, begin, end);
+        }
+        Ok(ended)
     }
 
     /// As [`Runner::run`]; the team stops after every command while `observer` looks at its results.
@@ -198,7 +202,7 @@ impl Runner {
         caches: impl Iterator<Item = &'k mut KvCache>,
         observer: &mut dyn FnMut(Observed<'_>),
     ) -> Result<Ended> {
-        self.run_with(plan, rows, first_output, caches, None, Watched(observer))
+        self.run_with(plan, rows, first_output, caches, None, Watched(observer), &NoProbe)
     }
 
     /// As [`Runner::run`], with NaN in every byte of the arena that holds no live value: before the step in all of
@@ -213,10 +217,11 @@ impl Runner {
         let (arena, len) = (self.memory.arena.ptr(), self.memory.arena.len());
         // SAFETY: the arena is the runner's own, and no step runs.
         unsafe { arena.write_bytes(NAN_BYTE, len) };
-        self.run_with(plan, rows, 0, caches, None, Poison { arena, len })
+        self.run_with(plan, rows, 0, caches, None, Poison { arena, len }, &NoProbe)
     }
 
-    fn run_with<'k, O: Observe>(
+    #[allow(clippy::too_many_arguments)]
+    fn run_with<'k, O: Observe, P: Probe>(
         &mut self,
         plan: usize,
         rows: StepRows<'_>,
@@ -224,6 +229,7 @@ impl Runner {
         caches: impl Iterator<Item = &'k mut KvCache>,
         cancel: Option<&AtomicBool>,
         observer: O,
+        probe: &P,
     ) -> Result<Ended> {
         let Some(bound) = self.plans.get(plan) else { return Err(bad_step("a plan that does not exist")) };
         self.seqs.clear();
@@ -246,6 +252,7 @@ impl Runner {
             first_output: first_output as usize,
             cancel,
             observer: UnsafeCell::new(observer),
+            probe,
         };
         // The caches' borrows end with this call, so their addresses must not outlive it.
         let ended = self.team.run(&|member: &Member<'_>| step.run(member));
@@ -317,47 +324,8 @@ fn check_rows(plan: &Plan, s: &StepRows<'_>, n_seqs: usize) -> Result<()> {
     Ok(())
 }
 
-/// Whether and how results are looked at. Without, the executor has no trace of it.
-trait Observe {
-    const ON: bool;
-    fn look(&mut self, seen: Observed<'_>);
-}
-
-struct Unobserved;
-impl Observe for Unobserved {
-    const ON: bool = false;
-    fn look(&mut self, _: Observed<'_>) {}
-}
-
-struct Watched<'a>(&'a mut dyn FnMut(Observed<'_>));
-impl Observe for Watched<'_> {
-    const ON: bool = true;
-    fn look(&mut self, seen: Observed<'_>) {
-        (self.0)(seen);
-    }
-}
-
-/// Four of them are a NaN of f32, two of them a NaN of f16.
-const NAN_BYTE: u8 = 0xff;
-
-struct Poison {
-    arena: *mut u8,
-    len: usize,
-}
-impl Observe for Poison {
-    const ON: bool = true;
-    fn look(&mut self, seen: Observed<'_>) {
-        for b in seen.plan.buffers.rows().iter().filter(|b| b.last == seen.cmd) {
-            let inside = b.offset.checked_add(b.bytes).is_some_and(|end| end <= self.len as u64);
-            assert!(inside, "buffer {} leaves the arena", b.name);
-            // SAFETY: the bytes lie inside the arena, and the team waits for the observer.
-            unsafe { self.arena.add(b.offset as usize).write_bytes(NAN_BYTE, b.bytes as usize) };
-        }
-    }
-}
-
 /// Everything a member needs during a step.
-struct Step<'a, O> {
+struct Step<'a, O, P> {
     bound: &'a Bound,
     memory: &'a StepMemory,
     rows: StepRows<'a>,
@@ -365,18 +333,20 @@ struct Step<'a, O> {
     first_output: usize,
     cancel: Option<&'a AtomicBool>,
     observer: UnsafeCell<O>,
+    probe: &'a P,
 }
 
 // SAFETY: members share addresses of memory that the runner and the caches' borrows keep alive for the step, and
 // touch it as the argument in `view` says; `observer` is touched by member 0 alone.
-unsafe impl<O> Sync for Step<'_, O> {}
+unsafe impl<O, P: Probe> Sync for Step<'_, O, P> {}
 
-impl<O: Observe> Step<'_, O> {
+impl<O: Observe, P: Probe> Step<'_, O, P> {
     /// A member's walk over the commands. Returns early when the step is given up.
     fn run(&self, member: &Member<'_>) {
         let (t, r) = (self.rows.tokens.len() as u32, self.rows.out_rows.len() as u32);
         let scratch =
             self.memory.scratch.ptr().wrapping_add(self.memory.scratch_stride * member.index() as usize);
+        self.probe.enter(member.index());
         for (i, cmd) in self.bound.cmds.iter().enumerate() {
             if cmd.barrier {
                 if member.index() == 0 && self.cancel.is_some_and(|c| c.load(Ordering::Relaxed)) {
@@ -386,7 +356,9 @@ impl<O: Observe> Step<'_, O> {
                     return;
                 }
             }
+            self.probe.begin(member.index(), i, cmd.barrier);
             if cmd.only_logits && r == 0 {
+                self.probe.end(member.index(), i);
                 continue;
             }
             let (first, n_args) = (cmd.first as usize, usize::from(cmd.n_args));
@@ -411,6 +383,7 @@ impl<O: Observe> Step<'_, O> {
             // sizes the op infers, results overlap nothing, and commands that touch the same bytes are separated
             // by a meeting; every member runs this loop with the same rows.
             unsafe { (cmd.run)(&ctx) };
+            self.probe.end(member.index(), i);
             if O::ON {
                 if !member.meet() {
                     return;

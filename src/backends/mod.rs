@@ -11,6 +11,8 @@ pub mod check;
 pub mod cpu;
 pub mod isa;
 pub mod measure;
+mod observe;
+pub mod probe;
 pub mod team;
 pub mod view;
 

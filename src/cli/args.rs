@@ -1,5 +1,6 @@
 //! Groups of flags that several commands take.
 
+use super::size::Size;
 use clap::{Args, ValueEnum};
 use quipu::backends::Isa;
 use quipu::error::{Error, Problem, Result, escape};
@@ -177,6 +178,22 @@ impl ContextArgs {
             Some(0) => trained,
             Some(n) => n,
         }
+    }
+}
+
+/// `--memory`.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Planning")]
+pub struct MemoryArgs {
+    /// Memory that model and context may take, such as 8GiB [default: what this machine has left]
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<Size>,
+}
+
+impl MemoryArgs {
+    /// Bytes, if they are stated.
+    pub fn bytes(&self) -> Option<u64> {
+        self.memory.map(|s| s.0)
     }
 }
 

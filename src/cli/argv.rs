@@ -22,10 +22,10 @@ pub const SHORT: &[(&str, &str)] = &[
 ];
 
 /// Commands whose variables carry the command's name: settings of a measurement should not leak into use.
-const SCOPED: &[&str] = &["bench"];
+const SCOPED: &[&str] = &["bench", "profile"];
 
 /// Variables that hold in every command that has the flag, also in scoped ones.
-const EVERYWHERE: &[&str] = &["isa"];
+const EVERYWHERE: &[&str] = &["isa", "memory"];
 
 /// Replaces the short names of several letters. Values of flags and what follows `--` are left alone.
 pub fn rewrite(root: &Command, argv: impl Iterator<Item = OsString>) -> Vec<OsString> {
@@ -210,7 +210,11 @@ mod tests {
         let root = command();
         let mut seen = 0;
         for c in root.get_subcommands() {
-            let prefix = if c.get_name() == "bench" { "QUIPU_BENCH_" } else { "QUIPU_" };
+            let prefix = match c.get_name() {
+                "bench" => "QUIPU_BENCH_",
+                "profile" => "QUIPU_PROFILE_",
+                _ => "QUIPU_",
+            };
             for a in c.get_arguments() {
                 let Some(long) = a.get_long().filter(|l| *l != "help") else { continue };
                 let want = format!("{prefix}{}", long.replace('-', "_").to_ascii_uppercase());

@@ -128,7 +128,7 @@ pub fn run(args: &Args, out: &mut Out) -> Result<(), Failure> {
 }
 
 /// Tokens in no order, the same every time, beginning with BOS where there is one.
-fn some_tokens(engine: &Engine, n: u32) -> Vec<u32> {
+pub fn some_tokens(engine: &Engine, n: u32) -> Vec<u32> {
     let vocab = engine.n_vocab().max(1);
     let bos = engine.tokenizer().vocab().role(quipu::text::Role::Bos);
     let arbitrary = (1..n).map(|i| i.wrapping_mul(2_654_435_761) % vocab);

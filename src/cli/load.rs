@@ -1,11 +1,11 @@
 //! From flags to an engine.
 
-use super::args::{ContextArgs, FuseArgs, LoadArgs, ModelArgs, PlanArgs, ThreadArgs};
+use super::args::{ContextArgs, FuseArgs, LoadArgs, MemoryArgs, ModelArgs, PlanArgs, ThreadArgs};
 use super::terminal;
 use indicatif::ProgressBar;
-use quipu::engine::{Engine, EngineOptions};
+use quipu::engine::{Engine, EngineOptions, RunForecast};
 use quipu::error::Result;
-use quipu::loader::{Gguf, ParseOptions};
+use quipu::loader::{Gguf, LoadMode, ParseOptions};
 use quipu::models::Hparams;
 use quipu::text::Tokenizer;
 use std::time::{Duration, Instant};
@@ -19,6 +19,8 @@ pub struct EngineArgs {
     threads: ThreadArgs,
     #[command(flatten)]
     context: ContextArgs,
+    #[command(flatten)]
+    memory: MemoryArgs,
     #[command(flatten)]
     plan: PlanArgs,
     #[command(flatten)]
@@ -40,6 +42,7 @@ impl EngineArgs {
             type_k: cache.k,
             type_v: cache.v,
             isa: self.plan.isa,
+            memory: self.memory.bytes(),
             load_mode: self.load.load_mode,
             check_tensors: self.load.check_tensors,
             fuse: self.fuse.options()?,
@@ -68,9 +71,13 @@ impl EngineArgs {
     pub fn load_with(
         &self,
         mut options: EngineOptions,
-        adjust: impl FnOnce(&Hparams, &mut EngineOptions),
+        adjust: impl Fn(&Hparams, &mut EngineOptions),
     ) -> Result<(Engine, Duration)> {
         let started = Instant::now();
+        if options.load_mode == LoadMode::Read {
+            // Later the whole file would be in memory already.
+            self.forecast_with(options.clone(), &adjust)?.check()?;
+        }
         let mut bar = None;
         let parse = ParseOptions::default();
         let file = Gguf::open_with(&self.model.model, options.load_mode, &parse, &mut |done, all| {
@@ -81,22 +88,49 @@ impl EngineArgs {
         });
         bar.inspect(ProgressBar::finish_and_clear);
         let mut file = file?;
-        for (key, value) in options.overrides.drain(..) {
-            file.set_override(&key, value)?;
-        }
-        match self.context.asked() {
-            // A model may claim more than there are positions; that no memory holds so many is said below.
-            Some(0) => options.n_ctx = Some(Hparams::read(&file)?.n_ctx_train.min(i32::MAX as u32)),
-            Some(n) => options.n_ctx = Some(n),
-            None => {}
-        }
-        // What is wrong with them comes out below, with all the rest.
-        if let Ok(hparams) = Hparams::read(&file) {
-            adjust(&hparams, &mut options);
-        }
+        self.settle(&mut file, &mut options, &adjust)?;
         let spinner = terminal::spinner("loading");
         let engine = Engine::from_gguf(file, options);
         spinner.finish_and_clear();
         Ok((engine?, started.elapsed()))
+    }
+
+    /// What [`EngineArgs::load`] with these options would make, from the header of the file alone.
+    pub fn forecast(&self, options: EngineOptions) -> Result<RunForecast> {
+        self.forecast_with(options, &|_, _| {})
+    }
+
+    fn forecast_with(
+        &self,
+        mut options: EngineOptions,
+        adjust: &impl Fn(&Hparams, &mut EngineOptions),
+    ) -> Result<RunForecast> {
+        let parse = ParseOptions { header_only: true, ..ParseOptions::default() };
+        let mut file = Gguf::open(&self.model.model, LoadMode::Mmap, &parse)?;
+        self.settle(&mut file, &mut options, adjust)?;
+        RunForecast::new(&file, &options)
+    }
+
+    /// Applies what depends on the file.
+    fn settle(
+        &self,
+        file: &mut Gguf,
+        options: &mut EngineOptions,
+        adjust: &impl Fn(&Hparams, &mut EngineOptions),
+    ) -> Result<()> {
+        for (key, value) in options.overrides.drain(..) {
+            file.set_override(&key, value)?;
+        }
+        match self.context.asked() {
+            // A model may claim more than there are positions; that no memory holds so many is said later.
+            Some(0) => options.n_ctx = Some(Hparams::read(file)?.n_ctx_train.min(i32::MAX as u32)),
+            Some(n) => options.n_ctx = Some(n),
+            None => {}
+        }
+        // What is wrong with them comes out when the model is declared, with all the rest.
+        if let Ok(hparams) = Hparams::read(file) {
+            adjust(&hparams, options);
+        }
+        Ok(())
     }
 }

@@ -15,16 +15,20 @@ mod chat;
 mod completions;
 mod inspect;
 mod interrupt;
+mod limits;
 mod load;
 mod out;
 mod perplexity;
 mod plan;
+mod plan_check;
+mod profile;
 mod prompt;
 mod quantize;
 mod report;
 mod run;
 mod sampling;
 mod score;
+mod size;
 mod synth;
 mod template;
 mod terminal;
@@ -57,11 +61,11 @@ Examples:
   quipu quantize model-f16.gguf model-q4_k_m.gguf Q4_K_M
   quipu synth --shape tiny-llama --type q8_0 tiny.gguf
 
-Every long flag --foo-bar can be set as QUIPU_FOO_BAR in the environment (of bench: QUIPU_BENCH_FOO_BAR);
-a flag beats the environment.
+Every long flag --foo-bar can be set as QUIPU_FOO_BAR in the environment (of bench and profile:
+QUIPU_BENCH_FOO_BAR); a flag beats the environment.
 
 Exit codes: 0 done, 1 runtime failure, 2 usage, 3 bad model, 4 bad input, 5 not enough memory or no such
-instruction set, 130 interrupted.";
+instruction set, 130 interrupted; run --assert-plan: 1 if the run was not as planned.";
 
 #[derive(Debug, Subcommand)]
 enum Cmd {
@@ -87,6 +91,8 @@ enum Cmd {
     Trace(trace::Args),
     /// Measure prompt and generation speed, beside what memory allows.
     Bench(bench::Args),
+    /// Show where the time of a run goes: per command, per kind of op, per layer, per thread.
+    Profile(Box<profile::Args>),
     /// Measure what this machine can do at best, and keep it for forecasts.
     Calibrate(calibrate::Args),
     /// Write a model with other element types, as llama-quantize does.
@@ -140,6 +146,7 @@ fn run(command: Cmd, given: argv::Given<'_>) -> Result<(), Failure> {
         Cmd::Perplexity(a) => perplexity::run(&a, &mut out),
         Cmd::Trace(a) => trace::run(&a, given),
         Cmd::Bench(a) => bench::run(&a, &mut out),
+        Cmd::Profile(a) => profile::run(&a, given, &mut out),
         Cmd::Calibrate(a) => calibrate::run(&a, &mut out),
         Cmd::Quantize(a) => quantize::run(&a, &mut out),
         Cmd::Synth(a) => synth::run(&a),

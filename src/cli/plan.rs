@@ -1,26 +1,27 @@
 //! `quipu plan`: what would run, from the header of a file alone.
 
-use super::args::{ContextArgs, FuseArgs, ModelArgs, OverrideArgs, PlanArgs};
+use super::args::{ContextArgs, FuseArgs, MemoryArgs, ModelArgs, OverrideArgs, PlanArgs};
+use super::limits::LimitsArgs;
 use super::out::{Failure, Out, note, text_to, to_json};
 use clap::ValueEnum;
 use quipu::backends::Isa;
-use quipu::backends::calibrate::Machine;
 use quipu::backends::team::default_threads;
+use quipu::engine::{EngineOptions, Facts, RunForecast};
 use quipu::error::{Error, Problem, escape};
 use quipu::graph::Graph;
 use quipu::models::{self, Declared};
-use quipu::plan::forecast::Limits;
 use quipu::plan::report::{self, PageOptions};
-use quipu::plan::{self, Backend, Phase, Plan, PlanOptions};
-use quipu::text::Tokenizer;
+use quipu::plan::{self, Phase, Plan};
 use std::path::{Path, PathBuf};
 
 /// Print the graph or the plan of a model, from the header of its file alone.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The file may be cut after its header. The instruction set need not be one of this machine. Times need limits: see
-quipu calibrate. Examples:
+The file may be cut after its header. The instruction set need not be one of this machine. Behind the plan stand the
+memory of a run at its peak, the longest context that fits, and the speed of prompts and generation at best; times
+need limits: see quipu calibrate. Examples:
   quipu plan -m model.gguf --phase decode
+  quipu plan -m model.gguf -c 8192 --memory 16GiB
   quipu plan -m model.gguf --format html -o plan.html
   quipu plan -m model.gguf --format dot --open-layer 3 | dot -Tsvg > plan.svg
   quipu plan -m model.gguf --no-fuse=gate_up,qkv --isa avx2 --format json -o plan.json
@@ -44,9 +45,8 @@ pub struct Args {
     /// The layer that Graphviz shows command by command
     #[arg(long, value_name = "N", default_value_t = 0)]
     open_layer: u32,
-    /// File of limits for times [default: what quipu calibrate kept for this machine]
-    #[arg(long, value_name = "FILE")]
-    limits: Option<PathBuf>,
+    #[command(flatten)]
+    limits: LimitsArgs,
     /// Number of threads that times and scratch are for [-t] [default: all of this machine]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     threads: Option<u32>,
@@ -55,6 +55,8 @@ pub struct Args {
     output: Option<PathBuf>,
     #[command(flatten)]
     context: ContextArgs,
+    #[command(flatten)]
+    memory: MemoryArgs,
     #[command(flatten)]
     plan: PlanArgs,
     #[command(flatten)]
@@ -147,36 +149,39 @@ fn of_model(args: &Args, path: &Path) -> Result<String, Failure> {
         Stage::Plan => {}
     }
     let isa = args.plan.isa.unwrap_or_else(Isa::best);
-    // A tokenizer that this version does not know is no reason not to show a plan.
-    let tokenizer_bytes = Tokenizer::from_gguf(&file).map_or(0, |t| t.table_bytes());
-    let plan_for = |phase: Phase| {
-        let plan = plan::plan(
-            &graph,
-            &PlanOptions {
-                phase,
-                isa,
-                backend: Backend::Cpu,
-                max_rows: if phase == Phase::Prefill { args.plan.ubatch_size } else { 1 },
-                max_out_rows: 1,
-                n_ctx: args.context.for_plan(hparams.n_ctx_train),
-                fuse: fuse.clone(),
-            },
-        );
-        plan.map(|mut p| {
-            p.totals.tokenizer_bytes = tokenizer_bytes;
-            p
-        })
-    };
     let phase = match args.phase {
         Some(PhaseArg::Decode) => Phase::Decode,
         _ => Phase::Prefill,
     };
     let threads = args.threads.unwrap_or(default_threads() as u32);
-    let limits = limits(args, isa, threads)?;
+    let options = EngineOptions {
+        threads: Some(threads as usize),
+        n_ctx: Some(args.context.for_plan(hparams.n_ctx_train).clamp(1, i32::MAX as u32)),
+        n_ubatch: args.plan.ubatch_size,
+        n_seq_max: 1,
+        n_outputs: 1,
+        type_k: args.plan.cache().k,
+        type_v: args.plan.cache().v,
+        isa: Some(isa),
+        memory: args.memory.bytes(),
+        fuse,
+        ..EngineOptions::default()
+    };
+    let forecast = RunForecast::new(&file, &options)?;
+    let plan_for =
+        |phase| forecast.plan(phase).ok_or_else(|| Error::runtime(Problem::new("NoPlan", phase.to_string())));
+    let limits = args.limits.find(isa, threads)?;
     Ok(match args.format {
-        Format::Text => report::print_with(&plan_for(phase)?, limits.as_ref().map(|l| &l.0)),
-        Format::Json => to_json(&plan_for(phase)?)? + "\n",
-        Format::Dot => report::dot(&plan_for(phase)?, Some(args.open_layer)),
+        Format::Text => {
+            let limits = limits.as_ref().map(|l| &l.0);
+            let speeds = limits.map(|l| format!("{}\n", forecast.speeds(l))).unwrap_or_default();
+            format!("{}{forecast}\n{speeds}", report::print_with(plan_for(phase)?, limits))
+        }
+        Format::Json => {
+            let forecast = forecast.facts(limits.as_ref().map(|l| &l.0));
+            to_json(&WithForecast { plan: plan_for(phase)?, forecast })? + "\n"
+        }
+        Format::Dot => report::dot(plan_for(phase)?, Some(args.open_layer)),
         Format::Html => {
             let phases = match args.phase {
                 Some(_) => vec![phase],
@@ -196,18 +201,17 @@ fn of_model(args: &Args, path: &Path) -> Result<String, Failure> {
                 Some(model) => format!("{model} ({name})"),
                 None => name,
             };
-            report::page(&plans.iter().collect::<Vec<_>>(), &PageOptions { title, subtitle, threads, limits })
+            report::page(&plans, &PageOptions { title, subtitle, threads, limits })
         }
     })
 }
 
-/// Limits of this machine, or of the file given, for an instruction set and a number of threads.
-fn limits(args: &Args, isa: Isa, threads: u32) -> Result<Option<(Limits, String)>, Failure> {
-    let machine = match &args.limits {
-        Some(path) => Some(Machine::load(path)?),
-        None => Machine::kept(),
-    };
-    Ok(machine.and_then(|m| m.find(isa, threads).cloned().map(|l| (l, m.processor.clone()))))
+/// A plan as JSON: its own fields, by which it is read back, and what a run of it needs.
+#[derive(serde::Serialize)]
+struct WithForecast<'a> {
+    #[serde(flatten)]
+    plan: &'a Plan,
+    forecast: Facts,
 }
 
 fn graph_as(graph: &Graph, format: Format) -> Result<String, Failure> {

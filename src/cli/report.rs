@@ -1,5 +1,6 @@
 //! What `run` says beside the text: where it ran, how long it took, with which seed.
 
+use super::plan_check::PlanCheck;
 use quipu::debug::machine::peak_memory;
 use quipu::engine::{ContextLimit, Engine, Memory, StopReason, Timings, TokenScore};
 use quipu::error::escape;
@@ -145,6 +146,9 @@ pub struct Report {
     timings: Times,
     peak_memory_bytes: Option<u64>,
     planned_memory: Memory,
+    /// The run held to its forecast, if asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan_check: Option<PlanCheck>,
     model: ModelFacts,
 }
 
@@ -162,6 +166,7 @@ impl Report {
             timings: Times { load_ms: ms(load), ..Times::default() },
             peak_memory_bytes: None,
             planned_memory: engine.memory(),
+            plan_check: None,
             model: ModelFacts::new(engine, file),
         }
     }
@@ -206,6 +211,9 @@ impl fmt::Display for Report {
         if let Some(bytes) = self.peak_memory_bytes {
             let planned = human_bytes(self.planned_memory.total());
             writeln!(f, "peak memory  {:>13}  {planned} planned", human_bytes(bytes))?;
+        }
+        if let Some(check) = &self.plan_check {
+            writeln!(f, "{check}")?;
         }
         write!(f, "seed {}, ended by ", self.seed)?;
         match (self.stop_reason, &self.stop_string) {

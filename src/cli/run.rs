@@ -2,8 +2,10 @@
 
 use super::argv::Given;
 use super::interrupt;
+use super::limits::LimitsArgs;
 use super::load::EngineArgs;
 use super::out::{Failure, Out, note, print_error};
+use super::plan_check::PlanCheck;
 use super::prompt::{PromptArgs, unescape};
 use super::report::{Report, ScoreRow, describe};
 use super::sampling::SamplingArgs;
@@ -19,6 +21,7 @@ use quipu::text::EncodeOptions;
 Standard output gets the model's text alone, everything else goes to standard error. Examples:
   quipu run -m model.gguf -p \"Once upon a time\" -n 200
   quipu run -m model.gguf -p \"Once upon a time\" --temp 0 --stop \"The end\"
+  quipu run -m model.gguf -p \"Once upon a time\" -n 100 --assert-plan
   quipu run -m model.gguf --json < prompt.txt | jq -r .text")]
 pub struct Args {
     #[command(flatten)]
@@ -62,6 +65,12 @@ pub struct Args {
     /// temperature
     #[arg(long, value_name = "N")]
     logprobs: Option<usize>,
+    /// Afterwards hold the run to what was forecast before it: memory to the byte, the peak within 16 MiB and the
+    /// mapped file; exit 1 if it differs. Speeds are shown beside their forecast
+    #[arg(long)]
+    assert_plan: bool,
+    #[command(flatten)]
+    limits: LimitsArgs,
     #[command(flatten)]
     engine: EngineArgs,
     #[command(flatten)]
@@ -81,6 +90,11 @@ pub fn run(args: &Args, given: Given<'_>, out: &mut Out) -> Result<(), Failure> 
     StopMatcher::new(&stop)?;
     let prompt = args.prompt.read(given)?;
 
+    let forecast = args.assert_plan.then(|| args.engine.forecast(engine_options.clone())).transpose()?;
+    let limits = match &forecast {
+        Some(f) => args.limits.find(f.isa(), f.threads())?.map(|l| l.0),
+        None => None,
+    };
     let (mut engine, load) = args.engine.load(engine_options)?;
     let encode = EncodeOptions { add_special: true, parse_special: true };
     let mut tokens = Vec::new();
@@ -130,7 +144,12 @@ pub fn run(args: &Args, given: Given<'_>, out: &mut Out) -> Result<(), Failure> 
     interrupt::clear();
 
     report.tokens = pieces.session().tokens().get(n_prompt..).unwrap_or_default().to_vec();
-    report.decoded(report.tokens.len(), pieces.timings());
+    let decoded = report.tokens.len();
+    report.decoded(decoded, pieces.timings());
+    report.plan_check = forecast.map(|f| {
+        let run = (pieces.engine(), pieces.session());
+        PlanCheck::new(&f, limits.as_ref(), run, (pieces.timings(), decoded))
+    });
     // Nothing has needed the keys and values of the last token, so the session does not hold it.
     if (report.tokens.len() as u64) < pieces.timings().generated_tokens {
         report.tokens.push(last);
@@ -157,7 +176,7 @@ pub fn run(args: &Args, given: Given<'_>, out: &mut Out) -> Result<(), Failure> 
         None if report.stop_reason == Some(StopReason::Cancelled) => {
             Err(Failure::Reported(Class::Interrupted.exit_code()))
         }
-        None => Ok(()),
+        None => report.plan_check.map_or(Ok(()), |c| Ok(c.result()?)),
     }
 }
 

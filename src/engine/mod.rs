@@ -25,11 +25,15 @@
 
 pub mod adapter;
 pub mod chat;
+mod fit;
+mod forecast;
 mod generate;
+mod held;
 mod load;
 pub mod logprobs;
 mod memory;
 mod options;
+mod profile;
 pub mod sampler;
 mod saved;
 pub mod score;
@@ -40,10 +44,13 @@ mod trace;
 
 pub use adapter::Adapter;
 pub use chat::{Chat, Reply};
+pub use forecast::{Facts, Pace, RunForecast, Speeds};
 pub use generate::{CancelToken, GenerateOptions, Generator, StopReason, Timings};
+pub use held::Held;
 pub use logprobs::{TokenScore, TopToken};
-pub use memory::Memory;
+pub use memory::{Budget, Memory};
 pub use options::{ContextLimit, EngineOptions};
+pub use profile::ProfileOptions;
 pub use sampler::{Sampler, SamplerParams};
 pub use saved::Restored;
 pub use score::{Perplexity, PerplexityOptions, ScoreOptions};
@@ -52,6 +59,7 @@ pub use step::{Logits, StepInput};
 pub use trace::{Trace, TraceOptions, TraceValue};
 
 use crate::backends::bind::Runner;
+use crate::backends::probe::Recorder;
 use crate::backends::{Isa, KvLayout, alloc};
 use crate::error::{Error, Result};
 use crate::loader::Gguf;
@@ -81,6 +89,8 @@ pub struct Engine {
     /// Tells the sessions of one engine from those of another.
     id: u64,
     runner: Runner,
+    /// Takes times while a profile is being made.
+    recorder: Option<Recorder>,
     gguf: Gguf,
     hparams: Hparams,
     tokenizer: Tokenizer,
@@ -133,7 +143,7 @@ impl Engine {
     }
     /// The plan of a phase.
     pub fn plan(&self, phase: Phase) -> Option<&Plan> {
-        self.runner.plan(load::number_of(phase))
+        self.runner.plan(fit::number_of(phase))
     }
     /// What it has done so far.
     pub fn stats(&self) -> Stats {
@@ -145,7 +155,7 @@ impl Engine {
     /// Errors: `InsufficientMemory` (resources).
     pub fn new_session(&self) -> Result<Session> {
         let need = self.session_bytes();
-        if let Some(have) = alloc::memory_available()
+        if let Some(have) = self.room_for_sessions()
             && need > have
         {
             return Err(Error::resources(alloc::insufficient(

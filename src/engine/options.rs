@@ -37,6 +37,9 @@ pub struct EngineOptions {
     pub load_mode: LoadMode,
     /// Touch every page of a mapped file while loading, so that the first prompt does not.
     pub prefault: bool,
+    /// Bytes that the model and one session may take, its file included; `None` for what the system and the control
+    /// groups of this process leave. A model that needs more is an error before anything of it is loaded.
+    pub memory: Option<u64>,
     /// Look for non-finite weights before the first token.
     pub check_tensors: bool,
     /// Which fusion rules are on.
@@ -60,6 +63,7 @@ impl Default for EngineOptions {
             isa: None,
             load_mode: LoadMode::Auto,
             prefault: true,
+            memory: None,
             check_tensors: false,
             fuse: FuseOptions::default(),
             overrides: Vec::new(),

@@ -39,6 +39,10 @@ impl Session {
     pub fn n_ctx(&self) -> u32 {
         self.cache.layout().n_ctx
     }
+    /// Bytes of its keys and values with a full context.
+    pub fn cache_bytes(&self) -> u64 {
+        self.cache.bytes().len() as u64
+    }
     /// Tokens it can still take.
     pub fn room(&self) -> u32 {
         self.n_ctx() - self.len()

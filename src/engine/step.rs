@@ -181,12 +181,13 @@ impl Engine {
             let of = self.rows.fill(inputs, &mut at, self.options.n_ubatch as usize, outs);
             let rows = self.rows.step();
             let n = rows.tokens.len();
-            let plan = super::load::number_of(self.phase_of(n));
+            let plan = super::fit::number_of(self.phase_of(n));
             let first = if place == Place::Behind { rows_out } else { 0 };
             let caches = inputs[of.clone()].iter_mut().map(|i| &mut i.session.cache);
-            let ended = match &mut observer {
-                None => self.runner.run(plan, rows, first, caches, cancel)?,
-                Some(o) => self.runner.run_observed(plan, rows, first, caches, &mut **o)?,
+            let ended = match (&mut observer, &mut self.recorder) {
+                (None, None) => self.runner.run(plan, rows, first, caches, cancel)?,
+                (None, Some(r)) => self.runner.run_recorded(plan, rows, first, caches, cancel, r)?,
+                (Some(o), _) => self.runner.run_observed(plan, rows, first, caches, &mut **o)?,
             };
             if ended == Ended::GivenUp {
                 return Ok(None);

@@ -50,6 +50,11 @@ pub struct Sizes {
 }
 
 impl Sizes {
+    /// Of a pass of `t` rows behind `behind` tokens of one session, `r` of which want logits. A row sees itself and
+    /// what is before it: the cells are those of the mean row.
+    pub fn of_pass(behind: u32, t: u32, r: u32) -> Sizes {
+        Sizes { t, r, s: behind.saturating_add(t.saturating_add(1) / 2) }
+    }
     /// The number a dimension stands for.
     pub fn of(&self, d: Dim) -> u64 {
         u64::from(match d {

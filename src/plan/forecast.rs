@@ -97,17 +97,25 @@ impl Plan {
     /// The least time of a step of `sizes` on a machine with `limits`.
     pub fn forecast(&self, limits: &Limits, sizes: Sizes) -> Forecast {
         let commands: Vec<CmdForecast> =
-            self.cmds.iter().map(|(id, cmd)| self.command(id, cmd, limits, &sizes)).collect();
+            self.cmds.iter().map(|(id, cmd)| self.command_forecast(id, cmd, limits, &sizes)).collect();
         Forecast { sizes, seconds: commands.iter().map(|c| c.seconds).sum(), commands }
     }
 
-    fn command(&self, id: CmdId, cmd: &Cmd, limits: &Limits, sizes: &Sizes) -> CmdForecast {
-        let cost = self.cost(id, sizes);
-        let bytes = cost.weight_bytes + self.cache_bytes(id, sizes);
+    /// Bytes that come from memory and operations of a command in a step of `sizes`.
+    pub fn work(&self, id: CmdId, sizes: &Sizes) -> (u64, u64) {
+        // Without rows that want logits, what only they need is left out.
+        let idle = sizes.r == 0 && self.cmds.rows().get(id.index()).is_some_and(|c| self.only_logits(c));
+        let cost = if idle { Cost::default() } else { self.cost(id, sizes) };
+        (cost.weight_bytes + self.cache_bytes(id, sizes), cost.ops)
+    }
+
+    /// The least time of one command in a step of `sizes`.
+    pub fn command_forecast(&self, id: CmdId, cmd: &Cmd, limits: &Limits, sizes: &Sizes) -> CmdForecast {
+        let (bytes, ops) = self.work(id, sizes);
         let rate =
             if self.is_byte_product(cmd) { limits.byte_ops_per_second } else { limits.float_ops_per_second };
         let memory = bytes as f64 / limits.read_bytes_per_second.max(1.0);
-        let compute = cost.ops as f64 / rate.max(1.0);
+        let compute = ops as f64 / rate.max(1.0);
         let barrier = if cmd.flags & Cmd::BARRIER != 0 { limits.barrier_seconds } else { 0.0 };
         let work = memory.max(compute);
         let bound = match (barrier > work, memory >= compute) {
@@ -115,7 +123,7 @@ impl Plan {
             (_, true) => Bound::Memory,
             _ => Bound::Compute,
         };
-        CmdForecast { bytes, ops: cost.ops, seconds: work + barrier, bound }
+        CmdForecast { bytes, ops, seconds: work + barrier, bound }
     }
 
     /// Bytes of keys and values that a command reads back, for one sequence.
@@ -124,6 +132,11 @@ impl Plan {
         let read = self.operands.get(cmd.args()).unwrap_or_default();
         let cells = read.iter().filter(|o| o.region == Region::Kv);
         cells.map(|o| u64::from(o.row_bytes) * u64::from(sizes.s)).sum()
+    }
+
+    /// Whether a command only makes rows that want logits.
+    pub fn only_logits(&self, cmd: &Cmd) -> bool {
+        self.operands.get(cmd.outs()).unwrap_or_default().iter().all(|o| o.rows == Rows::R)
     }
 
     /// Whether a command multiplies bytes: a product whose activations are blocks.

@@ -43,7 +43,7 @@ fn rule<'a>(p: &'a Plan, c: &Cmd) -> Option<&'a str> {
 }
 
 /// The layer of a command, by the names of what it makes.
-fn layer_of(p: &Plan, c: &Cmd) -> Option<u32> {
+pub(crate) fn layer_of(p: &Plan, c: &Cmd) -> Option<u32> {
     let names = p.operands[c.outs()].iter().map(|o| p.names[o.name as usize].as_str());
     names.filter_map(layer_of_name).next()
 }
