@@ -351,7 +351,7 @@ fn a_trace_has_every_value_of_the_plan_that_runs() {
     let logits: Vec<u32> = all.find("result_output").unwrap().data.iter().map(|x| x.to_bits()).collect();
     assert_eq!(logits, rows.concat());
     assert!(fused.logits(0).is_none());
-    let few = TraceOptions { names: vec!["l_out".into(), "result_output".into()] };
+    let few = TraceOptions { names: vec!["l_out".into(), "result_output".into()], ..Default::default() };
     let mut many = engine(&model, EngineOptions { threads: Some(3), n_ubatch: 7, ..o });
     let few = many.trace(&text, &few).unwrap();
     let names: Vec<_> = few.values.iter().map(|v| v.name.as_str()).collect();

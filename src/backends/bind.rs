@@ -5,8 +5,7 @@
 
 use super::alloc::{KvCache, StepMemory};
 use super::check::{MAX_OPERANDS, check};
-pub use super::observe::Observed;
-use super::observe::{NAN_BYTE, Observe, Poison, Unobserved, Watched};
+use super::observe::{NAN_BYTE, Observe, Observed, Poison, Unobserved, Watched};
 use super::probe::{NoProbe, Probe, Recorder};
 use super::team::{Ended, Member, Team};
 use super::{KernelCtx, KernelFn, KvSeq, Operand, StepRows};
@@ -391,7 +390,9 @@ impl<O: Observe, P: Probe> Step<'_, O, P> {
                 if member.index() == 0 {
                     // SAFETY: only member 0 comes here.
                     let observer = unsafe { &mut *self.observer.get() };
-                    observer.look(Observed { plan: &self.bound.plan, cmd: CmdId::from_index(i), outs });
+                    let (plan, cmd) = (&self.bound.plan, CmdId::from_index(i));
+                    // SAFETY: the command has run with these, and the team waits for the observer.
+                    observer.look(unsafe { Observed::new(plan, cmd, outs, self.rows, self.seqs) });
                 }
                 if !member.meet() {
                     return;

@@ -11,7 +11,7 @@ pub mod check;
 pub mod cpu;
 pub mod isa;
 pub mod measure;
-mod observe;
+pub mod observe;
 pub mod probe;
 pub mod team;
 pub mod view;

@@ -12,6 +12,7 @@ mod argv;
 mod bench;
 mod calibrate;
 mod chat;
+mod compare;
 mod completions;
 mod inspect;
 mod interrupt;
@@ -35,6 +36,7 @@ mod terminal;
 mod tokenize;
 mod trace;
 mod vectors;
+mod verify;
 mod version;
 mod whole_file;
 
@@ -89,6 +91,10 @@ enum Cmd {
     Perplexity(Box<perplexity::Args>),
     /// Write the activations of one pass over a text to a safetensors file.
     Trace(trace::Args),
+    /// Name the first tensor in which two traces differ.
+    Compare(compare::Args),
+    /// Show that the output is the same whatever the conditions.
+    Verify(Box<verify::Args>),
     /// Measure prompt and generation speed, beside what memory allows.
     Bench(bench::Args),
     /// Show where the time of a run goes: per command, per kind of op, per layer, per thread.
@@ -145,6 +151,8 @@ fn run(command: Cmd, given: argv::Given<'_>) -> Result<(), Failure> {
         Cmd::Score(a) => score::run(&a, given, &mut out),
         Cmd::Perplexity(a) => perplexity::run(&a, &mut out),
         Cmd::Trace(a) => trace::run(&a, given),
+        Cmd::Compare(a) => compare::run(&a, &mut out),
+        Cmd::Verify(a) => verify::run(&a, &mut out),
         Cmd::Bench(a) => bench::run(&a, &mut out),
         Cmd::Profile(a) => profile::run(&a, given, &mut out),
         Cmd::Calibrate(a) => calibrate::run(&a, &mut out),

@@ -54,7 +54,7 @@ pub use profile::ProfileOptions;
 pub use sampler::{Sampler, SamplerParams};
 pub use saved::Restored;
 pub use score::{Perplexity, PerplexityOptions, ScoreOptions};
-pub use session::Session;
+pub use session::{CachedLayer, Session};
 pub use step::{Logits, StepInput};
 pub use trace::{Trace, TraceOptions, TraceValue};
 

@@ -56,4 +56,43 @@ impl Session {
         // Cells past the end are never read, so they need no cleaning.
         self.tokens.truncate(len as usize);
     }
+
+    /// Keys and values of a layer, as they lie in the cache: for tests and checkpoints, not for speed.
+    pub fn cached(&self, layer: u32) -> CachedLayer {
+        let (kv, bytes) = (*self.cache.layout(), self.cache.bytes());
+        let mut out = CachedLayer { n_layer: kv.n_layer, tail_is_zero: true, ..CachedLayer::default() };
+        let parts = [(kv.type_k, kv.head_dim_k, true), (kv.type_v, kv.head_dim_v, false)];
+        for (dtype, dim, keys) in parts {
+            let (cell, Some(codec)) = (dtype.row_bytes(dim as usize).unwrap_or(0), dtype.codec()) else {
+                continue;
+            };
+            let at = |head, position| {
+                if keys { kv.k_offset(layer, head, position) } else { kv.v_offset(layer, head, position) }
+            };
+            let rows = if keys { &mut out.keys } else { &mut out.values };
+            for position in 0..self.len() {
+                for head in 0..kv.n_head_kv {
+                    let start = rows.len();
+                    rows.resize(start + dim as usize, 0.0);
+                    (codec.decode)(&bytes[at(head, position)..][..cell], &mut rows[start..]);
+                }
+            }
+            let tail = |head| &bytes[at(head, self.len())..at(head, kv.n_ctx)];
+            out.tail_is_zero &= (0..kv.n_head_kv).all(|head| tail(head).iter().all(|b| *b == 0));
+        }
+        out
+    }
+}
+
+/// What a session has cached of one layer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CachedLayer {
+    /// Layers of the cache.
+    pub n_layer: u32,
+    /// Keys, a row of all heads for each token.
+    pub keys: Vec<f32>,
+    /// Values, alike.
+    pub values: Vec<f32>,
+    /// Whether all behind the last token is 0, as it is until a session forgets tokens.
+    pub tail_is_zero: bool,
 }

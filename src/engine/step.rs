@@ -2,7 +2,7 @@
 
 use super::{Engine, Session};
 use crate::backends::StepRows;
-use crate::backends::bind::Observed;
+use crate::backends::observe::Observed;
 use crate::backends::team::Ended;
 use crate::error::{Class, Error, Problem, Result};
 use crate::plan::Phase;
@@ -205,7 +205,7 @@ impl Engine {
     }
 
     /// The phase whose plan runs a pass of so many rows.
-    pub(super) fn phase_of(&self, rows: usize) -> Phase {
+    pub fn phase_of(&self, rows: usize) -> Phase {
         let decode = self.options.n_seq_max.min(self.options.n_ubatch) as usize;
         if rows <= decode { Phase::Decode } else { Phase::Prefill }
     }

@@ -2,7 +2,8 @@
 
 use super::step::Place;
 use super::{Engine, Logits, StepInput};
-use crate::backends::bind::Observed;
+use crate::backends::observe::Observed;
+use crate::debug::fault::Fault;
 use crate::error::Result;
 use std::collections::HashMap;
 
@@ -11,6 +12,8 @@ use std::collections::HashMap;
 pub struct TraceOptions {
     /// Names of values, with their layer (`l_out-3`) or without (`l_out`); empty for all.
     pub names: Vec<String>,
+    /// An error made on purpose, to show that it is found.
+    pub inject: Option<Fault>,
 }
 
 impl TraceOptions {
@@ -55,22 +58,24 @@ struct Collector {
 }
 
 impl Collector {
-    fn take(&mut self, options: &TraceOptions, seen: &Observed<'_>) {
-        for (name, dtype, cols, bytes) in seen.results() {
-            let (true, Some(codec)) = (options.wants(name), dtype.codec()) else { continue };
+    fn take(&mut self, options: &TraceOptions, seen: &mut Observed<'_>) {
+        for mut result in seen.results() {
+            let (name, info) = (result.name, result.dtype.info());
+            let (true, Some(codec)) = (options.wants(name), result.dtype.codec()) else { continue };
             let i = match self.index.get(name) {
                 Some(i) => *i,
                 None => {
-                    self.values.push(TraceValue { name: name.into(), cols, data: Vec::new() });
+                    self.values.push(TraceValue { name: name.into(), cols: result.cols, data: Vec::new() });
                     self.index.insert(name.into(), self.values.len() - 1);
                     self.values.len() - 1
                 }
             };
             let data = &mut self.values[i].data;
-            let start = data.len();
-            let info = dtype.info();
-            data.resize(start + bytes.len() / info.bytes as usize * info.block as usize, 0.0);
-            (codec.decode)(bytes, &mut data[start..]);
+            for piece in result.bytes.pieces() {
+                let start = data.len();
+                data.resize(start + piece.len() / info.bytes as usize * info.block as usize, 0.0);
+                (codec.decode)(piece, &mut data[start..]);
+            }
         }
     }
 }
@@ -80,13 +85,23 @@ impl Engine {
     /// write. A value that fusion left out is listed in [`Trace::gone`]. A pass has at most `n_outputs` rows here, so
     /// an engine for tracing is best loaded with as many outputs as rows.
     ///
-    /// Errors: those of [`Engine::step`] and [`Engine::new_session`].
+    /// Errors: those of [`Engine::step`] and [`Engine::new_session`]; `NoSuchValue` (usage) if the plan has no value to
+    /// inject an error into.
     pub fn trace(&mut self, tokens: &[u32], options: &TraceOptions) -> Result<Trace> {
         let mut session = self.new_session()?;
         let mut collector = Collector::default();
-        let mut observe = |seen: Observed<'_>| collector.take(options, &seen);
+        let mut injected = false;
+        let mut observe = |mut seen: Observed<'_>| {
+            if let Some(fault) = &options.inject {
+                injected |= fault.apply(&mut seen);
+            }
+            collector.take(options, &mut seen);
+        };
         let mut inputs = [StepInput { session: &mut session, tokens, logits: Logits::All }];
         self.pass(&mut inputs, None, Place::Over, Some(&mut observe))?;
+        if let Some(fault) = options.inject.as_ref().filter(|_| !injected) {
+            return Err(fault.missed(&collector.values));
+        }
         // The rows of the last pass are all that is left: not what `logits` promises.
         self.n_logits = 0;
         let report = self.plan(self.phase_of(tokens.len())).map_or(&[][..], |p| &p.report);
