@@ -125,7 +125,7 @@ fn what_commands_did_is_counted_pass_by_pass() {
     e.start_profile(&ProfileOptions::default());
     steps(&mut e, &[&text[..3]]);
     let p = e.finish_profile(None).unwrap();
-    assert!(p.plan(Phase::Decode).unwrap().work.forecast_seconds.is_none());
+    assert!(p.plan(Phase::Prefill).unwrap().work.forecast_seconds.is_none());
     assert!(p.to_string().contains("quipu calibrate"));
 }
 

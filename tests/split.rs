@@ -29,9 +29,15 @@ fn several_files_are_the_model_of_one() {
     let whole = dir.path().join("whole.gguf");
     std::fs::write(&whole, Model::base().build()).unwrap();
     let want = bits_of(&whole, LoadMode::Read);
-    let plan_of = |path: &Path| quipu(&["plan", "-m", path.to_str().unwrap(), "--format", "json"]);
+    // The files differ in size, and so does the memory of a run; the plan is the same.
+    let plan_of = |path: &Path| {
+        let plan = quipu(&["plan", "-m", path.to_str().unwrap(), "--format", "json"]);
+        assert_eq!(plan.code, Some(0), "{}", plan.stderr);
+        let mut json: serde_json::Value = serde_json::from_str(&plan.stdout).unwrap();
+        assert!(json.as_object_mut().unwrap().remove("forecast").is_some());
+        json
+    };
     let plan = plan_of(&whole);
-    assert_eq!(plan.code, Some(0), "{}", plan.stderr);
     for n in [2, 3, 7, Model::base().tensors.len()] {
         let first = write(dir.path(), &Model::base().split(n));
         for mode in [LoadMode::Mmap, LoadMode::Read, LoadMode::Auto] {
@@ -44,7 +50,7 @@ fn several_files_are_the_model_of_one() {
             }
             assert_eq!(bits_of(&first, mode), want, "{n} files, {mode}");
         }
-        assert_eq!(plan_of(&first).stdout, plan.stdout, "{n} files");
+        assert_eq!(plan_of(&first), plan, "{n} files");
         let seen = quipu(&["inspect", "--json", first.to_str().unwrap()]);
         assert_eq!(seen.code, Some(0), "{}", seen.stderr);
         let json: serde_json::Value = serde_json::from_str(&seen.stdout).unwrap();

@@ -12,6 +12,7 @@ mod argv;
 mod bench;
 mod calibrate;
 mod chat;
+mod checkpoint;
 mod compare;
 mod completions;
 mod inspect;
@@ -93,6 +94,8 @@ enum Cmd {
     Trace(trace::Args),
     /// Name the first tensor in which two traces differ.
     Compare(compare::Args),
+    /// Hold the stages of a pass to a reference, one after the other.
+    Checkpoint(Box<checkpoint::Args>),
     /// Show that the output is the same whatever the conditions.
     Verify(Box<verify::Args>),
     /// Measure prompt and generation speed, beside what memory allows.
@@ -152,6 +155,7 @@ fn run(command: Cmd, given: argv::Given<'_>) -> Result<(), Failure> {
         Cmd::Perplexity(a) => perplexity::run(&a, &mut out),
         Cmd::Trace(a) => trace::run(&a, given),
         Cmd::Compare(a) => compare::run(&a, &mut out),
+        Cmd::Checkpoint(a) => checkpoint::run(&a, &mut out),
         Cmd::Verify(a) => verify::run(&a, &mut out),
         Cmd::Bench(a) => bench::run(&a, &mut out),
         Cmd::Profile(a) => profile::run(&a, given, &mut out),

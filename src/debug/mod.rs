@@ -20,9 +20,11 @@
 //!
 //! // Fused or not: the same bits, wherever both store a value.
 //! let mut engine = load(FuseOptions::default())?;
-//! let fused = record(&engine, &tokens, engine.trace(&tokens, &TraceOptions::default())?);
+//! let trace = engine.trace(&tokens, &TraceOptions::default())?;
+//! let fused = record(&engine, &tokens, trace);
 //! let mut engine = load(FuseOptions::none())?;
-//! let plain = record(&engine, &tokens, engine.trace(&tokens, &TraceOptions::default())?);
+//! let trace = engine.trace(&tokens, &TraceOptions::default())?;
+//! let plain = record(&engine, &tokens, trace);
 //! assert!(compare(&plain, &fused, 0.0).is_same());
 //!
 //! // An error made on purpose is found where it is made.
@@ -38,6 +40,7 @@ pub mod compare;
 pub mod fault;
 pub mod machine;
 pub mod profile;
+pub mod proof;
 pub mod record;
 pub mod scores;
 pub mod trace_file;

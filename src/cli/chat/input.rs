@@ -147,10 +147,11 @@ fn unfold(text: &str) -> String {
             let inner = rest.strip_suffix(QUOTES).unwrap_or(rest);
             inner.strip_prefix('\n').unwrap_or(inner).strip_suffix('\n').unwrap_or(inner).to_owned()
         }
-        None => text
-            .replace("\\\n", "\n")
-            .strip_suffix('\\')
-            .map_or_else(|| text.replace("\\\n", "\n"), str::to_owned),
+        None => {
+            // Two backslashes at the end are two backslashes.
+            let text = if is_open(text) { text.strip_suffix('\\').unwrap_or(text) } else { text };
+            text.replace("\\\n", "\n")
+        }
     }
 }
 
