@@ -74,7 +74,13 @@ fn a_unit_in_the_last_place_is_found_in_every_kind_of_op_of_every_architecture()
         for dtype in [DType::F32, DType::Q8_0] {
             // Without a rule, what it would have taken up is seen by itself.
             let without = |rule| FuseOptions::without(&[rule]).unwrap();
-            let all = [FuseOptions::none(), FuseOptions::default(), without("product_add"), without("qkv"), without("qkv_rope_kv")];
+            let all = [
+                FuseOptions::none(),
+                FuseOptions::default(),
+                without("product_add"),
+                without("qkv"),
+                without("qkv_rope_kv"),
+            ];
             for fuse in all {
                 let what = format!("{shape} {dtype} {fuse:?}");
                 let options = EngineOptions { fuse, ..options() };

@@ -6,7 +6,7 @@
 //! | 1 | the first norm | 1e-5, on average 1e-6 |
 //! | 1B | queries and keys after RoPE; values as they were | 1e-5 |
 //! | 2 | queries, keys and values as projected | 1e-4 |
-//! | 3 | the cache after a decoded token, all layers | positions, count, zero tail and repetition exact, values 1e-5 |
+//! | 3 | the cache after a decoded token | all layers: positions, count, zero tail, repetition exact; values 1e-5 |
 //! | 4 | scores, scaled, before the softmax; the mask | 1e-4 |
 //! | 5 | attention behind its output product | 1e-4 |
 //! | 6 | the feed-forward block | 1e-4 |
@@ -14,11 +14,11 @@
 //! | 8 | logits of every position | 1e-3 |
 //! | 9 | logits of the last position | which row: exact |
 //! | 10 | the most likely token | exact, where the reference has no near-tie |
-//! | 11 | softmax at temperatures 0.5, 1 and 2 | 1e-6, sum 1e-6, first five tokens exact |
+//! | 11 | softmax of the reference's logits at temperatures 0.5, 1 and 2 | 1e-6, sum 1e-6, first five tokens exact |
 //! | 12 | tokens of a greedy run, three times | exact, up to a near-tie of the reference |
 //!
 //! Weights that are rounded make llama.cpp round activations too, in another order: then NMSE bounds take the place of
-//! the absolute ones (1 to 8), and the softmax is held to the distance of the logits it is made of.
+//! the absolute ones (1 to 8).
 
 mod cache;
 mod stages;
