@@ -1,6 +1,6 @@
 //! When each member of the team began and ended each command of a step.
 //!
-//! The executor is compiled for a probe type. [`NoProbe`] has no size and does nothing, so that a run without a profile
+//! The executor is compiled for a probe type. `NoProbe` has no size and does nothing, so that a run without a profile
 //! is the code it would be if there were none; [`Recorder`] takes one reading of the clock behind every command and
 //! every meeting.
 

@@ -20,11 +20,7 @@ pub(super) struct Stages<'a> {
 impl Stages<'_> {
     /// All of them.
     pub fn all(&mut self, generate: u32) -> Result<Vec<Checkpoint>> {
-        let mut list = vec![
-            self.norm(),
-            self.rope(),
-            self.of("2", "queries, keys and values", &["Qcur_proj-0", "Kcur_proj-0", "Vcur-0"], 1e-4),
-        ];
+        let mut list = vec![self.norm(), self.rope(), self.projections()];
         list.push(cache::checkpoint(self)?);
         list.push(self.scores());
         list.push(self.of("5", "attention", &["attn_out-0"], 1e-4));
@@ -79,6 +75,25 @@ impl Stages<'_> {
         }
     }
 
+    /// llama.cpp has one value for the three where the file has one matrix for them.
+    fn projections(&self) -> Checkpoint {
+        let (title, names) = ("queries, keys and values", ["Qcur_proj-0", "Kcur_proj-0", "Vcur-0"]);
+        let joined = self.reference.trace.find("wqkv-0");
+        let (Some(theirs), None) = (joined, self.reference.trace.find(names[0])) else {
+            return self.of("2", title, &names, 1e-4);
+        };
+        let mut c = Checkpoint::new("2", title);
+        let mut ours = Tensor { name: theirs.name.clone(), shape: theirs.shape.clone(), data: Vec::new() };
+        for row in 0..self.tokens.len() {
+            for t in names.iter().filter_map(|n| self.ours.find(n)) {
+                let cols = t.data.len() / self.tokens.len();
+                ours.data.extend(t.data.iter().skip(row * cols).take(cols));
+            }
+        }
+        self.close(&mut c, "wqkv-0", theirs, &ours, 1e-4, None);
+        c
+    }
+
     fn norm(&self) -> Checkpoint {
         let mut c = Checkpoint::new("1", "RMSNorm");
         self.within(&mut c, "attn_norm-0", 1e-5, Some(1e-6));
@@ -124,12 +139,16 @@ impl Stages<'_> {
                 _ => None,
             })
         });
-        let scaled = |t: &Tensor| Tensor {
-            data: t.data.iter().map(|x| x * scale.unwrap_or(1.0)).collect(),
-            ..t.clone()
-        };
+        let scaled =
+            |t: &Tensor, by: f32| Tensor { data: t.data.iter().map(|x| x * by).collect(), ..t.clone() };
+        let by = scale.unwrap_or(1.0);
+        // For phi3, llama.cpp scales the queries before the scores.
+        let done = self.reference.trace.find("Qcur_scaled-0").is_some();
+        let theirs = if done { 1.0 } else { by };
         match (self.reference.trace.find("kq-0"), self.ours.find("kq-0")) {
-            (Some(a), Some(b)) => self.close(&mut c, "kq-0, scaled", &scaled(a), &scaled(b), 1e-4, None),
+            (Some(a), Some(b)) => {
+                self.close(&mut c, "kq-0, scaled", &scaled(a, theirs), &scaled(b, by), 1e-4, None)
+            }
             _ => c.demand("kq-0", false, "not in both traces", "in both"),
         }
         if let Some(t) = self.ours.find("kq_soft_max-0")
