@@ -175,6 +175,10 @@ fn of_model(args: &Args, path: &Path) -> Result<String, Failure> {
         Format::Text => {
             let limits = limits.as_ref().map(|l| &l.0);
             let speeds = limits.map(|l| format!("{}\n", forecast.speeds(l))).unwrap_or_default();
+            // What is available is no part of the plan.
+            if let Some(line) = forecast.verdict().filter(|_| args.memory.bytes().is_none()) {
+                note(line);
+            }
             format!("{}{forecast}\n{speeds}", report::print_with(plan_for(phase)?, limits))
         }
         Format::Json => {

@@ -216,6 +216,19 @@ pub struct Facts {
 }
 
 impl RunForecast {
+    /// Whether it fits, and what would: a line for people; `None` if nobody knows how much memory there is.
+    pub fn verdict(&self) -> Option<String> {
+        let have = self.budget()?;
+        let verdict = if self.check().is_ok() { "fits in" } else { "does not fit in" };
+        let source = if have.stated { "stated" } else { "available" };
+        let longest = match self.longest_context() {
+            Some(n) => format!("the longest context that fits is {n}"),
+            None => "no context fits".into(),
+        };
+        let (have, trained) = (human(have.bytes), self.n_ctx_train);
+        Some(format!("memory    {verdict} {have} {source}; {longest} (the model's is {trained})"))
+    }
+
     /// For programs.
     pub fn facts(&self, limits: Option<&Limits>) -> Facts {
         let budget = self.budget().filter(|b| b.stated);
@@ -233,7 +246,8 @@ impl RunForecast {
     }
 }
 
-/// The memory of a run for people: two lines.
+/// The memory of a run for people: a line, and [`RunForecast::verdict`] if memory was stated. What is available changes
+/// from moment to moment, and the same plan shall print the same text.
 impl std::fmt::Display for RunForecast {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let m = self.memory();
@@ -243,15 +257,10 @@ impl std::fmt::Display for RunForecast {
         write!(f, ", scratch {} for {threads} threads", human(m.scratch))?;
         write!(f, ", logits {}, cache {}", human(m.logits), human(m.cache))?;
         write!(f, ", program {}", human(m.program))?;
-        let Some(have) = self.budget() else { return Ok(()) };
-        let verdict = if self.check().is_ok() { "fits in" } else { "does not fit in" };
-        let source = if have.stated { "stated" } else { "available" };
-        write!(f, "\nmemory    {verdict} {} {source}; ", human(have.bytes))?;
-        match self.longest_context() {
-            Some(n) => write!(f, "the longest context that fits is {n}"),
-            None => f.write_str("no context fits"),
-        }?;
-        write!(f, " (the model's is {})", self.n_ctx_train)
+        match self.verdict().filter(|_| self.budget().is_some_and(|b| b.stated)) {
+            Some(line) => write!(f, "\n{line}"),
+            None => Ok(()),
+        }
     }
 }
 
