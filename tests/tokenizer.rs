@@ -412,7 +412,10 @@ fn real_vocabularies_have_the_known_special_tokens() {
         assert_eq!(encode(&t, "<|user|>\nHi", special()), [user, 6324]);
     }
     if let Some((t, _)) = real("data/vocab/ggml-vocab-qwen2.gguf") {
-        assert_eq!((t.vocab().eog(), t.vocab().role(Role::Eot)), (&[151643, 151645][..], Some(151645)));
+        // The ordinary token `</s>` ends a text too, as in llama.cpp: it goes by texts.
+        let ends = [128247, 151643, 151645];
+        assert_eq!((t.vocab().eog(), t.vocab().role(Role::Eot)), (&ends[..], Some(151645)));
+        assert_eq!(t.vocab().text(128247), Some(&b"</s>"[..]));
         let ids = encode(&t, "<|im_start|>user\nHi<|im_end|>", special());
         assert_eq!(ids, [151644, 872, 198, 13048, 151645]);
     }
