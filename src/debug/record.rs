@@ -56,7 +56,8 @@ pub fn plan_sha256(plan: &Plan) -> String {
     hex(Sha256::new().chain_update(serde_json::to_vec(plan).unwrap_or_default()))
 }
 
-fn hex(sum: Sha256) -> String {
+/// A digest as it is written.
+pub(super) fn hex(sum: Sha256) -> String {
     sum.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }
 

@@ -5,7 +5,7 @@
 //! that condition.
 
 use super::compare::{First, compare};
-use super::record::record;
+use super::record::{hex, record};
 use crate::backends::Isa;
 use crate::engine::{
     Engine, EngineOptions, Logits, Sampler, SamplerParams, Session, StepInput, TraceOptions,
@@ -308,8 +308,4 @@ fn take(sum: &mut Sha256, engine: &Engine, rows: std::ops::Range<u32>) {
             sum.update(x.to_le_bytes());
         }
     }
-}
-
-fn hex(sum: Sha256) -> String {
-    sum.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }

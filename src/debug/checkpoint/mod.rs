@@ -26,6 +26,7 @@ mod stages;
 use super::record::record;
 use super::scores::attention_scores;
 use super::trace_file::TraceFile;
+use super::verify::Load;
 use crate::backends::Isa;
 use crate::engine::{Engine, EngineOptions, TraceOptions};
 use crate::error::{Error, Problem, Result};
@@ -101,9 +102,6 @@ struct Reference {
     /// Ids of the greedy run, if the reference says.
     generated: Option<Vec<u32>>,
 }
-
-/// Loads an engine under options.
-pub type Load<'a> = dyn Fn(EngineOptions) -> Result<Engine> + 'a;
 
 /// Runs all checkpoints against `reference`, a trace of another engine, or without one against this crate's own
 /// oracle: the unfused graph by the scalar references of every op.
