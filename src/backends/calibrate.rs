@@ -159,7 +159,7 @@ impl Machine {
         if let Some(dir) = path.parent() {
             std::fs::create_dir_all(dir).map_err(io)?;
         }
-        let json = serde_json::to_string_pretty(self).unwrap_or_default();
+        let json = serde_json::to_string_pretty(self).map_err(|e| io(e.into()))?;
         std::fs::write(path, json + "\n").map_err(io)
     }
 }
