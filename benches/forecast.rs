@@ -12,6 +12,7 @@ use quipu::engine::{Engine, EngineOptions, Logits, Pace, RunForecast, StepInput}
 use quipu::loader::synth::synth;
 use quipu::plan::report::human_bytes;
 use quipu::quant::DType;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -90,6 +91,8 @@ fn main() -> Result<()> {
         let file = std::fs::File::create(&path).expect("a folder that can be written: dir=");
         synth(shape, *dtype, 1, std::io::BufWriter::new(file))?;
         print!("| {shape}, {dtype} ");
+        // The rest of the row comes from another process.
+        std::io::stdout().flush().expect("standard output");
         let me = std::env::current_exe().expect("a process has a file");
         let status = std::process::Command::new(me)
             .args(std::env::args().skip(1))

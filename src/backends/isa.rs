@@ -3,7 +3,19 @@
 use crate::error::{Error, Problem, Result};
 
 /// An instruction-set class, ordered from least to most capable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Isa {
     /// Portable code; the oracle on x86, and the product path elsewhere.

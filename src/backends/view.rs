@@ -128,7 +128,7 @@ impl KvSeq {
 
 /// Where a layer's keys and values lie in a sequence's cache. Per layer: K `[n_head_kv][n_ctx][head_dim_k]`, then
 /// V `[n_head_kv][n_ctx][head_dim_v]`, each part rounded up to 64 bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct KvLayout {
     /// Layers.
     pub n_layer: u32,

@@ -8,6 +8,7 @@ use quipu::error::Result;
 use quipu::loader::{Gguf, LoadMode, ParseOptions};
 use quipu::models::Hparams;
 use quipu::text::Tokenizer;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Everything that decides how a model is loaded and planned.
@@ -78,21 +79,9 @@ impl EngineArgs {
             // Later the whole file would be in memory already.
             self.forecast_with(options.clone(), &adjust)?.check()?;
         }
-        let mut bar = None;
-        let parse = ParseOptions::default();
-        let file = Gguf::open_with(&self.model.model, options.load_mode, &parse, &mut |done, all| {
-            let bar = bar.get_or_insert_with(|| terminal::bytes_bar("reading", all));
-            // The first file of a split model says how much there is in all.
-            bar.set_length(all);
-            bar.set_position(done);
-        });
-        bar.inspect(ProgressBar::finish_and_clear);
-        let mut file = file?;
+        let mut file = open(&self.model.model, options.load_mode)?;
         self.settle(&mut file, &mut options, &adjust)?;
-        let spinner = terminal::spinner("loading");
-        let engine = Engine::from_gguf(file, options);
-        spinner.finish_and_clear();
-        Ok((engine?, started.elapsed()))
+        Ok((engine(file, options)?, started.elapsed()))
     }
 
     /// What [`EngineArgs::load`] with these options would make, from the header of the file alone.
@@ -133,4 +122,29 @@ impl EngineArgs {
         }
         Ok(())
     }
+}
+
+/// Opens a model, showing on a terminal how far it is.
+fn open(path: &Path, mode: LoadMode) -> Result<Gguf> {
+    let mut bar = None;
+    let file = Gguf::open_with(path, mode, &ParseOptions::default(), &mut |done, all| {
+        let bar = bar.get_or_insert_with(|| terminal::bytes_bar("reading", all));
+        // The first file of a split model says how much there is in all.
+        bar.set_length(all);
+        bar.set_position(done);
+    });
+    bar.inspect(ProgressBar::finish_and_clear);
+    file
+}
+
+fn engine(file: Gguf, options: EngineOptions) -> Result<Engine> {
+    let spinner = terminal::spinner("loading");
+    let engine = Engine::from_gguf(file, options);
+    spinner.finish_and_clear();
+    engine
+}
+
+/// Loads a model with options that are whole already.
+pub fn load_as_stated(path: &Path, options: EngineOptions) -> Result<Engine> {
+    engine(open(path, options.load_mode)?, options)
 }

@@ -26,6 +26,7 @@ mod plan_check;
 mod profile;
 mod prompt;
 mod quantize;
+mod replay;
 mod report;
 mod run;
 mod sampling;
@@ -98,6 +99,8 @@ enum Cmd {
     Checkpoint(Box<checkpoint::Args>),
     /// Show that the output is the same whatever the conditions.
     Verify(Box<verify::Args>),
+    /// Run again what run --record has written, and say what differs.
+    Replay(replay::Args),
     /// Measure prompt and generation speed, beside what memory allows.
     Bench(bench::Args),
     /// Show where the time of a run goes: per command, per kind of op, per layer, per thread.
@@ -157,6 +160,7 @@ fn run(command: Cmd, given: argv::Given<'_>) -> Result<(), Failure> {
         Cmd::Compare(a) => compare::run(&a, &mut out),
         Cmd::Checkpoint(a) => checkpoint::run(&a, &mut out),
         Cmd::Verify(a) => verify::run(&a, &mut out),
+        Cmd::Replay(a) => replay::run(&a, &mut out),
         Cmd::Bench(a) => bench::run(&a, &mut out),
         Cmd::Profile(a) => profile::run(&a, given, &mut out),
         Cmd::Calibrate(a) => calibrate::run(&a, &mut out),

@@ -6,7 +6,7 @@ use super::out::{Failure, Out, note, text_to, to_json};
 use clap::ValueEnum;
 use quipu::backends::Isa;
 use quipu::backends::team::default_threads;
-use quipu::engine::{EngineOptions, Facts, RunForecast};
+use quipu::engine::{EngineOptions, PlanDocument, RunForecast};
 use quipu::error::{Error, Problem, escape};
 use quipu::graph::Graph;
 use quipu::models::{self, Declared};
@@ -25,14 +25,18 @@ need limits: see quipu calibrate. Examples:
   quipu plan -m model.gguf --format html -o plan.html
   quipu plan -m model.gguf --format dot --open-layer 3 | dot -Tsvg > plan.svg
   quipu plan -m model.gguf --no-fuse=gate_up,qkv --isa avx2 --format json -o plan.json
-  quipu plan --diff plan.json other.json")]
+  quipu plan --diff plan.json other.json
+  quipu plan --schema -o plan.schema.json")]
 pub struct Args {
     /// GGUF file of the model
-    #[arg(short, long, value_name = "FILE", required_unless_present = "diff")]
+    #[arg(short, long, value_name = "FILE", required_unless_present_any = ["diff", "schema"])]
     model: Option<PathBuf>,
     /// Compare two plans that were written with --format json
     #[arg(long, num_args = 2, value_names = ["A", "B"])]
     diff: Vec<PathBuf>,
+    /// Print the JSON schema of what --format json writes
+    #[arg(long, conflicts_with = "diff")]
+    schema: bool,
     /// The plan for prompts or the one for single tokens [default: prefill, both on a page]
     #[arg(long, value_name = "PHASE")]
     phase: Option<PhaseArg>,
@@ -97,6 +101,9 @@ enum Format {
 
 /// Prints the stage in the format, or the difference of two plans.
 pub fn run(args: &Args, out: &mut Out) -> Result<(), Failure> {
+    if args.schema {
+        return text_to(args.output.as_deref(), &(to_json(&PlanDocument::schema())? + "\n"), out);
+    }
     if let [a, b] = &args.diff[..] {
         let difference = report::diff(&read(a)?, &read(b)?);
         let text = match args.format {
@@ -183,7 +190,7 @@ fn of_model(args: &Args, path: &Path) -> Result<String, Failure> {
         }
         Format::Json => {
             let forecast = forecast.facts(limits.as_ref().map(|l| &l.0));
-            to_json(&WithForecast { plan: plan_for(phase)?, forecast })? + "\n"
+            to_json(&PlanDocument { plan: plan_for(phase)?, forecast })? + "\n"
         }
         Format::Dot => report::dot(plan_for(phase)?, Some(args.open_layer)),
         Format::Html => {
@@ -208,14 +215,6 @@ fn of_model(args: &Args, path: &Path) -> Result<String, Failure> {
             report::page(&plans, &PageOptions { title, subtitle, threads, limits })
         }
     })
-}
-
-/// A plan as JSON: its own fields, by which it is read back, and what a run of it needs.
-#[derive(serde::Serialize)]
-struct WithForecast<'a> {
-    #[serde(flatten)]
-    plan: &'a Plan,
-    forecast: Facts,
 }
 
 fn graph_as(graph: &Graph, format: Format) -> Result<String, Failure> {

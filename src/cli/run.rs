@@ -4,16 +4,18 @@ use super::argv::Given;
 use super::interrupt;
 use super::limits::LimitsArgs;
 use super::load::EngineArgs;
-use super::out::{Failure, Out, note, print_error};
+use super::out::{Failure, Out, note, print_error, text_to, to_json};
 use super::plan_check::PlanCheck;
 use super::prompt::{PromptArgs, unescape};
 use super::report::{Report, ScoreRow, describe};
 use super::sampling::SamplingArgs;
 use super::terminal::Color;
+use quipu::debug::replay::{RunRecord, Watch};
 use quipu::engine::stop::StopMatcher;
 use quipu::engine::{CancelToken, GenerateOptions, StopReason};
 use quipu::error::{Class, Error, Problem, Result};
 use quipu::text::EncodeOptions;
+use std::path::PathBuf;
 
 /// Continue a text.
 #[derive(Debug, clap::Args)]
@@ -22,6 +24,7 @@ Standard output gets the model's text alone, everything else goes to standard er
   quipu run -m model.gguf -p \"Once upon a time\" -n 200
   quipu run -m model.gguf -p \"Once upon a time\" --temp 0 --stop \"The end\"
   quipu run -m model.gguf -p \"Once upon a time\" -n 100 --assert-plan
+  quipu run -m model.gguf -p \"Once upon a time\" -n 100 --record run.json; quipu replay run.json
   quipu run -m model.gguf --json < prompt.txt | jq -r .text")]
 pub struct Args {
     #[command(flatten)]
@@ -69,6 +72,9 @@ pub struct Args {
     /// mapped file; exit 1 if it differs. Speeds are shown beside their forecast
     #[arg(long)]
     assert_plan: bool,
+    /// Write the run to this file for quipu replay: prompt, options, seed, and digests of model, plans and output
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
     #[command(flatten)]
     limits: LimitsArgs,
     #[command(flatten)]
@@ -123,10 +129,14 @@ pub fn run(args: &Args, given: Given<'_>, out: &mut Out) -> Result<(), Failure> 
     let mut failed: Option<Error> = None;
     let mut last = 0;
     let mut scores = Vec::new();
+    let mut watch = args.record.is_some().then(Watch::default);
     while let Some(piece) = pieces.next() {
         // A long token comes in several pieces.
         if pieces.timings().generated_tokens > scores.len() as u64 {
             scores.extend(pieces.score().map(|s| ScoreRow::new(pieces.engine().tokenizer(), s)));
+        }
+        if let Some(watch) = &mut watch {
+            watch.see(&pieces);
         }
         match piece {
             Ok(piece) => {
@@ -158,6 +168,12 @@ pub fn run(args: &Args, given: Given<'_>, out: &mut Out) -> Result<(), Failure> 
     report.seed = pieces.seed();
     report.stop_reason = pieces.stop_reason();
     report.stop_string = pieces.stop_string().and_then(|i| stop.get(i).cloned());
+    if let (Some(path), Some(mut watch), None) = (&args.record, watch, &failed) {
+        watch.see(&pieces);
+        let model = args.engine.model.model.to_string_lossy();
+        let record = RunRecord::new(&model, &pieces, &options, watch);
+        text_to(Some(path), &(to_json(&record)? + "\n"), out)?;
+    }
     if args.json {
         report.prompt = String::from_utf8_lossy(&prompt).into_owned();
         out.json_line(&report)?;

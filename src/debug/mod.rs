@@ -42,6 +42,7 @@ pub mod machine;
 pub mod profile;
 pub mod proof;
 pub mod record;
+pub mod replay;
 pub mod scores;
 pub mod trace_file;
 pub mod verify;

@@ -13,11 +13,12 @@ use crate::plan::forecast::Limits;
 use crate::plan::report::human_bytes as human;
 use crate::plan::{Phase, Plan};
 use crate::text::Tokenizer;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::path::Path;
 
 /// How fast a kind of work can be at best.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Pace {
     /// Tokens that go through.
     pub tokens: u32,
@@ -30,7 +31,7 @@ pub struct Pace {
 }
 
 /// How fast prompts and generation can be at best.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Speeds {
     /// A prompt that fills one pass, or the context if that is shorter.
     pub prompt: Pace,
@@ -193,7 +194,7 @@ impl RunForecast {
 
 /// A forecast for programs. The same header and options give the same facts: what a machine happens to have left is not
 /// one of them.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Facts {
     /// Tokens of context.
     pub n_ctx: u32,
@@ -213,6 +214,24 @@ pub struct Facts {
     pub longest_context: Option<u32>,
     /// The speeds, if limits are known.
     pub speeds: Option<Speeds>,
+}
+
+/// What `quipu plan --format json` writes: the fields of the plan, by which it is read back, and what a run of it needs.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct PlanDocument<'a> {
+    /// The plan.
+    #[serde(flatten)]
+    pub plan: &'a Plan,
+    /// What a run of it needs, and how fast it can be at best.
+    pub forecast: Facts,
+}
+
+impl PlanDocument<'_> {
+    /// The JSON schema (draft 2020-12) of a document of [`PLAN_FORMAT`](crate::plan::PLAN_FORMAT), with what every field
+    /// means. `docs/plan.schema.json` holds it.
+    pub fn schema() -> serde_json::Value {
+        schemars::schema_for!(PlanDocument<'_>).to_value()
+    }
 }
 
 impl RunForecast {

@@ -226,6 +226,10 @@ impl Generator<'_> {
     pub fn draws(&self) -> u64 {
         self.sampler.draws()
     }
+    /// The token chosen last, also one that ended the text; 0 before the first.
+    pub fn last_id(&self) -> u32 {
+        self.id
+    }
     /// Tokens of the prompt.
     pub fn prompt(&self) -> &[u32] {
         &self.prompt

@@ -8,11 +8,12 @@ use crate::loader::Gguf;
 use crate::plan::Plan;
 use crate::plan::report::human_bytes as human;
 use crate::quant::DType;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// Bytes of everything an engine and one session of it hold. The peak of a run is the total, when the context is
 /// full, give or take [`Memory::SLACK`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Memory {
     /// The model's files, mapped or read: pages that the system can take back if they are mapped.
     pub file: u64,

@@ -44,7 +44,7 @@ mod trace;
 
 pub use adapter::Adapter;
 pub use chat::{Chat, Reply};
-pub use forecast::{Facts, Pace, RunForecast, Speeds};
+pub use forecast::{Facts, Pace, PlanDocument, RunForecast, Speeds};
 pub use generate::{CancelToken, GenerateOptions, Generator, StopReason, Timings};
 pub use held::Held;
 pub use logprobs::{TokenScore, TopToken};
@@ -116,6 +116,10 @@ impl Engine {
     /// Text to tokens and back.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
+    }
+    /// The options it was loaded with, as they were given.
+    pub fn options(&self) -> &EngineOptions {
+        &self.options
     }
     /// Tokens that a session holds.
     pub fn n_ctx(&self) -> u32 {

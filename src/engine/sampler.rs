@@ -6,6 +6,7 @@
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use serde::{Deserialize, Serialize};
 use std::hash::{BuildHasher, RandomState};
 
 use crate::error::{Class, Error, Problem, Result};
@@ -18,7 +19,7 @@ pub const GREEDY_BELOW: f32 = 1e-6;
 const MAX_LAST_N: i32 = 1 << 20;
 
 /// How to choose a token. The defaults are llama.cpp's.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SamplerParams {
     /// Divides the logits; below [`GREEDY_BELOW`] (also below zero) the most likely token is taken.
     pub temp: f32,
@@ -38,6 +39,7 @@ pub struct SamplerParams {
     /// Subtracted from the logit of a token for each time it was seen lately.
     pub frequency_penalty: f32,
     /// Added to the logits of these tokens; negative infinity bans one.
+    #[serde(with = "biases")]
     pub logit_bias: Vec<(u32, f32)>,
     /// Seed of the draws; without one it is taken from the system (see [`Sampler::seed`]).
     pub seed: Option<u64>,
@@ -112,6 +114,21 @@ impl SamplerParams {
         let neutral =
             self.repeat_penalty == 1.0 && self.presence_penalty == 0.0 && self.frequency_penalty == 0.0;
         self.repeat_last_n != 0 && !neutral
+    }
+}
+
+/// Biases as JSON has them: it knows no infinity, so a banned token is `[id, null]`.
+mod biases {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(list: &[(u32, f32)], to: S) -> Result<S::Ok, S::Error> {
+        let rows = list.iter().map(|(id, bias)| (*id, Some(*bias).filter(|b| *b != f32::NEG_INFINITY)));
+        rows.collect::<Vec<_>>().serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(u32, f32)>, D::Error> {
+        let rows = Vec::<(u32, Option<f32>)>::deserialize(from)?;
+        Ok(rows.into_iter().map(|(id, bias)| (id, bias.unwrap_or(f32::NEG_INFINITY))).collect())
     }
 }
 

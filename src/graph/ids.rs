@@ -20,7 +20,7 @@ pub trait Id: Copy + Eq + Ord {
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident = $prefix:literal;)*) => {$(
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
         #[serde(transparent)]
         #[repr(transparent)]
         pub struct $name(pub u32);
@@ -73,6 +73,18 @@ pub struct Table<I, T> {
     rows: Vec<T>,
     #[serde(skip)]
     kind: PhantomData<I>,
+}
+
+impl<I, T: schemars::JsonSchema> schemars::JsonSchema for Table<I, T> {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        <Vec<T>>::schema_name()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        <Vec<T>>::json_schema(generator)
+    }
 }
 
 impl<I: Id, T> Default for Table<I, T> {

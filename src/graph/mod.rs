@@ -20,11 +20,12 @@ use crate::quant::DType;
 
 pub use builder::GraphBuilder;
 pub use ids::{BufferId, CmdId, Id, OpId, Table, ValueId, WeightId};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 /// One dimension: a number, or a symbol whose number every step brings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Dim {
     /// A number known when the graph is built.
     Fixed(u32),
@@ -52,7 +53,7 @@ impl std::fmt::Display for Dim {
 pub type Shape = SmallVec<[Dim; 4]>;
 
 /// Type and shape of a value.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ValueType {
     /// Element type.
     pub dtype: DType,
@@ -114,7 +115,7 @@ pub struct Value {
 
 /// Which part of a tensor a weight is: `shape[0]` rows (elements of a vector) from `first` on. Files that store Q, K
 /// and V as one matrix become three weights that way, and ops need not know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Part {
     /// First row.
     pub first: u32,

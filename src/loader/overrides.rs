@@ -4,7 +4,7 @@ use super::value::Value;
 use crate::error::{Error, Problem, Result, escape};
 
 /// A value from the command line.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(untagged)]
 pub enum OverrideValue {
     /// `int:`

@@ -8,7 +8,7 @@ use super::{Cost, Sizes, Types, add, arity, rms_norm, traffic};
 use crate::graph::ValueType;
 
 /// Attributes.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Attrs {
     /// Added to the mean square.
     pub eps: f32,

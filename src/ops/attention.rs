@@ -14,7 +14,7 @@ use crate::graph::{Dim, ValueType};
 use crate::quant::DType;
 
 /// Attributes.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Attrs {
     /// The layer whose cache is read.
     pub layer: u32,

@@ -9,7 +9,7 @@ use crate::graph::{Dim, ValueType};
 use crate::quant::DType;
 
 /// No attributes.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Attrs;
 
 /// Operands: the table. Results: the rows.

@@ -12,7 +12,7 @@ use crate::graph::{Dim, ValueType};
 use crate::quant::DType;
 
 /// No attributes: types and sizes say it all.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Attrs;
 
 /// Operands: x, weight, optional bias. Results: the products.

@@ -9,7 +9,7 @@ use crate::graph::ValueType;
 use crate::quant::DType;
 
 /// No attributes: an addition has no order.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Attrs;
 
 /// Operands: x, weight, optional bias, residual. Results: the sum.

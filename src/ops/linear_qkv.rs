@@ -10,7 +10,7 @@ use crate::graph::ValueType;
 use crate::quant::DType;
 
 /// No attributes.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Attrs;
 
 /// Operands: x, wq, wk, wv, then none or all of bq, bk, bv. Results: q, k, v.

@@ -8,6 +8,7 @@
 pub mod math;
 
 use crate::graph::{Dim, ValueType};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
@@ -18,7 +19,7 @@ pub const NUMERICS_VERSION: u32 = 1;
 pub type Types = SmallVec<[ValueType; 4]>;
 
 /// Work of one op for a given number of rows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Cost {
     /// Arithmetic operations (a multiply-add counts two).
     pub ops: u64,
@@ -80,7 +81,7 @@ macro_rules! op_table {
         $(pub mod $module;)*
 
         /// An op: its kind and its attributes. One variant per row of the table.
-        #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
         #[serde(rename_all = "snake_case")]
         pub enum Op {
             $(#[doc = $doc] $kind($module::Attrs),)*

@@ -9,7 +9,7 @@ use crate::graph::ValueType;
 use crate::quant::DType;
 
 /// Attributes.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Attrs {
     /// Added to the mean square.
     pub eps: f32,

@@ -10,7 +10,7 @@ use super::{Cost, Sizes, Types, arity, f32_rows, traffic};
 use crate::graph::ValueType;
 
 /// Which dimensions make a pair. It belongs to the architecture: converters permute weights to fit it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Pairing {
     /// Dimensions 2i and 2i+1 (llama files).
@@ -20,7 +20,7 @@ pub enum Pairing {
 }
 
 /// Attributes.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Attrs {
     /// Which dimensions make a pair.
     pub pairing: Pairing,

@@ -9,7 +9,7 @@ use super::{Cost, Sizes, Types, kv_append, rms_norm, rope, traffic};
 use crate::graph::ValueType;
 
 /// Attributes of the parts.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Attrs {
     /// Of both ropes.
     pub rope: rope::Attrs,

@@ -14,7 +14,7 @@ use crate::graph::{Dim, ValueType};
 use crate::quant::DType;
 
 /// Attributes.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Attrs {
     /// Rotated dimensions of a head; even.
     pub n_rot: u32,
@@ -34,7 +34,7 @@ pub struct Attrs {
 }
 
 /// Which pairs YaRN scales: those up to `low` keep their angle, those from `high` on are scaled, between is a ramp.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Yarn {
     /// How much of the plain angle unscaled pairs keep; 1 in every published model.
     pub ext_factor: f32,

@@ -8,7 +8,7 @@ use super::{Cost, Sizes, Types, arity, f32_rows};
 use crate::graph::{Dim, ValueType};
 
 /// No attributes.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Attrs;
 
 /// Operands: x. Results: the selected rows.

@@ -24,13 +24,14 @@ use crate::quant::DType;
 pub use build::{Backend, PlanOptions, plan};
 pub use fuse::FuseOptions;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Version of the plan format; a plan of another version is refused.
 pub const PLAN_FORMAT: u32 = 2;
 
 /// What a plan is for. The same graph gives both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// Many rows of few sequences.
@@ -49,7 +50,7 @@ impl std::fmt::Display for Phase {
 }
 
 /// The five kinds of memory an operand can lie in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[repr(u8)]
 pub enum Region {
@@ -66,7 +67,7 @@ pub enum Region {
 }
 
 /// How many rows an operand has in a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Rows {
     /// A number fixed in the plan.
@@ -80,7 +81,7 @@ pub enum Rows {
 }
 
 /// One operand or result of a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Operand {
     /// Kind of memory.
     pub region: Region,
@@ -101,7 +102,7 @@ pub struct Operand {
 }
 
 /// One command: fixed size, no pointer, no position, no length.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[repr(C)]
 pub struct Cmd {
     /// Index into [`Plan::kernels`].
@@ -144,7 +145,7 @@ impl Cmd {
 }
 
 /// How a weight's bytes are arranged for the kernels that read them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WeightLayout {
     /// Read where it lies in the file.
@@ -152,7 +153,7 @@ pub enum WeightLayout {
 }
 
 /// A weight of the plan.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WeightSlot {
     /// GGUF tensor name.
     pub name: String,
@@ -190,7 +191,7 @@ impl WeightSlot {
 }
 
 /// A buffer of the arena and its life.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Buffer {
     /// Name of the value it holds.
     pub name: String,
@@ -205,7 +206,7 @@ pub struct Buffer {
 }
 
 /// Memory and work in numbers.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Totals {
     /// Bytes of all weights read.
     pub weight_bytes: u64,
@@ -235,7 +236,7 @@ pub struct Totals {
 }
 
 /// What fusion did, or declined and why, at one place.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FusionNote {
     /// Rule name.
     pub rule: String,
@@ -248,9 +249,9 @@ pub struct FusionNote {
 }
 
 /// The plan: flat tables.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Plan {
-    /// [`PLAN_FORMAT`].
+    /// Version of this format: [`PLAN_FORMAT`]; readers refuse others.
     pub format: u32,
     /// Version of the numeric rules it was made under.
     pub numerics: u32,

@@ -199,6 +199,16 @@ impl TryFrom<String> for DType {
     }
 }
 
+impl schemars::JsonSchema for DType {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "DType".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let names: Vec<&str> = TYPES.iter().map(|t| t.name).collect();
+        schemars::json_schema!({ "description": "Element type, as ggml names it.", "type": "string", "enum": names })
+    }
+}
+
 #[cfg(test)]
 mod facts;
 #[cfg(test)]

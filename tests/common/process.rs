@@ -18,7 +18,7 @@ pub struct Outcome {
     pub peak_bytes: Option<u64>,
 }
 
-/// Runs `quipu` with these arguments, nothing on stdin, and without any `QUIPU_` variable of the caller.
+/// Runs `quipu` with these arguments, nothing on stdin, and without any `QUIPU_` variable or kept limits of the caller.
 pub fn quipu(args: &[&str]) -> Outcome {
     let mut command = Command::new(env!("CARGO_BIN_EXE_quipu"));
     for (name, _) in std::env::vars_os() {
@@ -26,6 +26,7 @@ pub fn quipu(args: &[&str]) -> Outcome {
             command.env_remove(name);
         }
     }
+    command.env("XDG_CACHE_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/no-cache"));
     run(command.args(args))
 }
 

@@ -60,6 +60,10 @@ impl FuseOptions {
         }
         Ok(FuseOptions { off })
     }
+    /// The rules that are off.
+    pub fn off(&self) -> &[&'static str] {
+        &self.off
+    }
     /// Whether a rule is on.
     pub fn is_on(&self, rule: &str) -> bool {
         !self.off.contains(&rule)
