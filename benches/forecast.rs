@@ -140,6 +140,9 @@ fn measure(path: &Path, want: &Want) -> Result<()> {
     };
     let prompt = run(want.prompt, usize::MAX)?;
     let generated = run(want.generate, 1)?;
+    for held in forecast.hold(&engine, &session) {
+        assert!(held.holds, "not as planned: {held:?}");
+    }
     let beside = |pace: Pace, found: f64| {
         format!("{:.1} | {found:.1} | {:.2}", pace.tokens_per_second, found / pace.tokens_per_second)
     };

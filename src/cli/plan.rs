@@ -186,7 +186,7 @@ fn of_model(args: &Args, path: &Path) -> Result<String, Failure> {
             if let Some(line) = forecast.verdict().filter(|_| args.memory.bytes().is_none()) {
                 note(line);
             }
-            format!("{}{forecast}\n{speeds}", report::print_with(plan_for(phase)?, limits))
+            format!("{}{forecast}\n{speeds}", plan_for(phase)?.report(limits))
         }
         Format::Json => {
             let forecast = forecast.facts(limits.as_ref().map(|l| &l.0));

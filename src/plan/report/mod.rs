@@ -1,6 +1,43 @@
 //! Ways to look at a plan: as aligned text, as a picture for Graphviz, as a page, and as the difference of two.
 //!
-//! JSON, from serde, is the form that is read back; everything here is for people.
+//! JSON, from serde, is the form that is read back ([`PlanDocument::schema`](crate::engine::PlanDocument::schema) says
+//! what is in it); everything here is for people.
+//!
+//! ```
+//! use quipu::backends::Isa;
+//! use quipu::graph::builder::CacheTypes;
+//! use quipu::loader::{Bytes, Gguf, ParseOptions, synth::synth_header};
+//! use quipu::models;
+//! use quipu::plan::report::{PageOptions, diff, dot, page};
+//! use quipu::plan::{self, Backend, FuseOptions, Phase, PlanOptions};
+//! use quipu::quant::DType;
+//!
+//! let header = synth_header("nano-qwen2", DType::Q8_0)?; // no tensor data
+//! let parse = ParseOptions { header_only: true, ..ParseOptions::default() };
+//! let file = Gguf::parse(Bytes::from(header), &parse)?;
+//! let graph = models::declare(&file, &[], CacheTypes::default())?.graph;
+//! let plan = |fuse| {
+//!     plan::plan(&graph, &PlanOptions {
+//!         phase: Phase::Decode,
+//!         isa: Isa::Avx2, // need not be one of this machine
+//!         backend: Backend::Cpu,
+//!         max_rows: 1,
+//!         max_out_rows: 1,
+//!         n_ctx: 256,
+//!         fuse,
+//!     })
+//! };
+//! let fused = plan(FuseOptions::default())?;
+//! assert!(fused.report(None).contains("cpu.linear_swiglu.q8_0.avx2"));
+//! assert!(dot(&fused, Some(1)).starts_with("digraph"));
+//! assert!(page(&[&fused], &PageOptions::default()).starts_with("<!doctype html>"));
+//!
+//! // What the rule for gate and up is good for: one command instead of three in each of two layers.
+//! let plain = plan(FuseOptions::without(&["gate_up"])?)?;
+//! assert_eq!(plain.cmds.len(), fused.cmds.len() + 2 * 2);
+//! assert!(diff(&fused, &plain).to_string().contains("ffn_swiglu-0"));
+//! # Ok::<(), quipu::Error>(())
+//! ```
 
 mod diff;
 mod dot;
@@ -12,8 +49,17 @@ pub use dot::dot;
 pub use html::{PageOptions, page};
 pub use text::{human_bytes, print, print_with};
 
+use super::forecast::Limits;
 use super::{Cmd, Operand, Plan, Region};
 use std::collections::HashSet;
+
+impl Plan {
+    /// The plan as aligned text: a line per command, then totals and fusions; with limits of a machine, the least time of
+    /// each command. [`text`] says what stands in a line.
+    pub fn report(&self, limits: Option<&Limits>) -> String {
+        print_with(self, limits)
+    }
+}
 
 /// Where an operand is: `w3` a weight, `kv2` a layer's cache, `b7` a buffer of the arena.
 fn place(o: &Operand) -> String {
