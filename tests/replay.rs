@@ -126,7 +126,7 @@ fn files_that_are_no_records_are_refused() {
         (edit("/options/type_k", json!("Q9")), "Q9"),
         (edit("/outcome/ids", json!([1])), "1 ids of 4 rows"),
         (edit("/prompt/0", json!(-1)), "-1"),
-        ("[".repeat(5000), "recursion"),
+        ("[".repeat(5000), "expected u32"),
     ] {
         let e = RunRecord::from_json(text.as_bytes(), "r\n").unwrap_err();
         assert_eq!((e.code(), e.class().exit_code()), ("BadRecord", 4));
