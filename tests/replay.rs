@@ -134,7 +134,7 @@ fn files_that_are_no_records_are_refused() {
     }
     // Values that are none only for this model, or out of range, are errors of the run.
     for (at, value, code) in [
-        ("/prompt/0", json!(60000), "TokenOutOfRange"),
+        ("/prompt/0", json!(60000), "TokenIdOutOfRange"),
         ("/options/n_ubatch", json!(0), "OutOfRange"),
         ("/options/no_fuse", json!(["nothing"]), "UnknownRule"),
         ("/sampler/top_p", json!(7.0), "OutOfRange"),
