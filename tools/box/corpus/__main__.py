@@ -10,39 +10,39 @@ from .story import make_story
 from .talk import make_chat
 
 HELD_SHARE = 400
+# Short chats (a greeting, one plain question) are never held: train must have all of them.
+HELD_SHORTEST = 220
 
 
-def _texts(rng, make, key, count, seen):
-    """`count` different texts that `seen` does not hold yet, as JSON lines."""
-    rows = []
-    while len(rows) < count:
-        value = make(rng)
-        line = json.dumps({"kind": key, "text" if key == "story" else "turns": value})
-        if seen is None or line not in seen:
-            rows.append(line)
-            if seen is not None:
-                seen.add(line)
-    return rows
+def story_line(rng):
+    return json.dumps({"kind": "story", "text": make_story(rng).text})
+
+
+def chat_line(rng):
+    return json.dumps({"kind": "chat", "turns": make_chat(rng)})
+
+
+def _lines(rng, make, count, wanted):
+    """`count` lines that are `wanted`."""
+    lines = []
+    while len(lines) < count:
+        line = make(rng)
+        if wanted(line):
+            lines.append(line)
+    return lines
 
 
 def build(seed, stories, chats):
     """The lines of every file by name. Held texts are made first and never trained."""
     files = {}
     rng = random.Random("held %d" % seed)
-    story_text = lambda source: make_story(source).text
-    held = set()
-    rows = _texts(rng, story_text, "story", HELD_SHARE, held)
-    rows += _texts(rng, make_chat, "chat", HELD_SHARE, held)
+    rows = _lines(rng, story_line, HELD_SHARE, lambda line: True)
+    rows += _lines(rng, chat_line, HELD_SHARE, lambda line: len(line) > HELD_SHORTEST)
     files["held.jsonl"] = rows
+    held = frozenset(rows)
     rng = random.Random("train %d" % seed)
-    train = []
-    for make, key, count in ((story_text, "story", stories), (make_chat, "chat", chats)):
-        made = 0
-        while made < count:
-            line = _texts(rng, make, key, 1, None)[0]
-            if line not in held:
-                train.append(line)
-                made += 1
+    train = _lines(rng, story_line, stories, lambda line: line not in held)
+    train += _lines(rng, chat_line, chats, lambda line: line not in held)
     rng.shuffle(train)
     files["train.jsonl"] = train
     rng = random.Random("facts %d" % seed)

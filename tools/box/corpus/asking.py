@@ -4,7 +4,7 @@ from .facts import RELATIONS, answer_of, slots
 
 OPENERS = ("", "Hello! ", "Hi. ", "I have a question. ", "Please tell me, ", "Can you tell me, ",
            "Do you know, ", "Tell me, ", "Now I want to know, ", "Here is a question. ")
-CLOSERS = ("", "", "", " Thank you.", " I want to know.", " Please tell me.")
+CLOSERS = ("", " Thank you.", " I want to know.", " Please tell me.")
 QUESTION_WORDS = ("What", "Which", "Where", "Who", "How", "Why", "In")
 HELD_CORES, HELD_FRAMES = "core", "frame"
 
@@ -53,7 +53,7 @@ def trained_question(rng, relation, x, y):
     while True:
         core = rng.randrange(len(relation.cores))
         opener = rng.randrange(len(OPENERS)) if rng.random() < 0.5 else 0
-        closer = rng.randrange(len(CLOSERS)) if rng.random() < 0.4 else 0
+        closer = rng.randrange(len(CLOSERS)) if rng.random() < 0.25 else 0
         if not frame_is_held(core, opener, closer):
             text = relation.cores[core].format(**slots(x, y))
             return _framed(text, opener, closer), answer_of(relation, x, y)

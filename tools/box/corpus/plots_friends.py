@@ -105,7 +105,7 @@ PLOTS = [
         "{Hero} liked to count. {He} counted [the steps to the door|the birds on the roof|the spoons on the table] every day.",
         "One {weather} {day}, {hero} went {to} with a {box}. {He} wanted to find {things}.",
         "{He} looked [here and there|under the trees|everywhere]. {Soon} {he} had {first} {things} in the {box}.",
-        "Then {friend_full} came. \"[What are you doing|What do you have there]?\" asked {friend}. \"I have {first} {things},\" said {hero}.",
+        "{Friend_full} came by. \"[What do you look for|What do you have there]?\" asked {friend}. \"I have {first} {things},\" said {hero}.",
         "\"I can help you,\" said {friend}. {Friend} [looked too and|looked for a long time and] found {second} more.",
         "\"How many do we have now?\" asked {friend}. {Hero} put all the {things} in a row and [counted slowly|counted them].",
         "\"{First} and {second} make {sum},\" said {hero}. \"We have {sum} {things}!\"",
@@ -113,7 +113,7 @@ PLOTS = [
         "?They [took the {things} home|showed the {things} to {hero}'s {elder}]. \"{Sum} {things}!\" said {hero}'s {elder}. \"[That is a fine number|You must be tired].\"",
         "?They gave some of the {things} to the other children.",
         "?That night, {hero} counted the stars. But [there were too many|{he} fell asleep before the end].",
-        "[It was a good day.|{He} was {happy}.|In {his} dream, {he} counted them all.|]",
+        "[It was a good day.|{Hero} was {happy}.|In {his} dream, {hero} counted them all.]",
     ]),
     Plot("a quarrel", "any", {"thing": ["swing", "red chair", "big drum", "blue boat", "yellow wagon"]}, [
         "{Hero} and {friend_full} were the best of friends. They played together every day.",

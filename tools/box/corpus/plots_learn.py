@@ -20,7 +20,7 @@ PLOTS = [
         "{Hero} [learned|knew now] that [hard things became easy with time|it was good to try again].",
     ]),
     Plot("a bike", "child", {"colour": TOY_COLOURS, "at": PLACES[:5]}, [
-        "For {his} birthday, {hero} got a {colour} bike. [{He} had wanted a bike for a long time.|It was new and shiny.|]",
+        "For {his} birthday, {hero} got {a:colour} bike. [{He} had wanted a bike for a long time.|It was new and shiny.|]",
         "{He} took the bike {to}. {He} sat on it and [pushed|started]. [Bump! {He} fell down.|Oh no! {He} fell in the grass.]",
         "\"Ouch!\" cried {hero}. {His} knee hurt. \"I do not like this bike,\" {he} said.",
         "{His} {elder} [came to {him}|sat down next to {him}]. \"When I learned to ride, I fell [ten|twenty|many] times,\" said {his} {elder}.",
@@ -69,7 +69,7 @@ PLOTS = [
         "?\"You are a great help,\" said the grandmother. \"[What would I do without you|How can I thank you]?\"",
         "?\"[I like to help you|You always help me too|That is nothing],\" said {hero}.",
         "?The grandmother told {him} a story [about a clever fox|about her days as a girl|about a ship on the sea]. {Hero} [listened and laughed|loved her stories].",
-        "When it was time to go, she gave {him} {gift}. {Hero} hugged her and [ran home|went home] before it was dark.",
+        "When it was time to go, the grandmother gave {him} {gift}. {Hero} hugged her and [ran home|went home] before it was dark.",
         "{He} was {happy}, because {he} had [helped|made her smile]. {He} came again [every week|the next day].",
     ]),
     Plot("a kite", "any", {"colour": TOY_COLOURS, "at": [PLACES[3], PLACES[4], PLACES[5], PLACES[6]]}, [
@@ -92,7 +92,7 @@ PLOTS = [
         "?They made [three big balls of snow|one big ball and one small ball of snow]. It was [hard|cold] work.",
         "{Hero} put in {nose} for the nose. {Friend} found two stones for the eyes.",
         "\"[He needs a hat|His head is cold],\" said {friend}. {Hero} ran in and got {a:hat}.",
-        "?{Friend} gave the snowman a {colour} scarf.",
+        "?{Friend} gave the snowman {a:colour} scarf.",
         "?\"Hello, snowman!\" they [called|said]. [The snowman said nothing, but he smiled.|They danced around him.|]",
         "The next day, the sun was warm. The snowman got [smaller and smaller|very small]. {Hero} was {sad}.",
         "\"Do not go away!\" {he} [cried|said]. But {friend} took {his} hand. \"[Next winter we will make him again|He will come back with the snow],\" said {friend}.",

@@ -45,7 +45,7 @@ PLOTS = [
         "{Hero} was {happy} and proud. [Together they had done what one alone could not do.|It was the best bridge in the land.|]",
     ]),
     Plot("a boat", "any", {"colour": TOY_COLOURS, "lost": ["hat", "oar"]}, [
-        "{Hero}'s {elder} had a {colour} boat on the lake. One {weather} {day}, {hero} and {friend_full} [got into the boat|sat in the boat].",
+        "{Hero}'s {elder} had {a:colour} boat on the lake. One {weather} {day}, {hero} and {friend_full} [got into the boat|sat in the boat].",
         "\"Stay near the land,\" said {hero}'s {elder}. \"[We will|Yes, we will stay near],\" said {hero}.",
         "[The lake was quiet.|The water shone in the sun.|] They saw [little fish|a green frog|two white ducks] in the water.",
         "Then the wind [took|blew away] {friend}'s {lost}. It fell in the water and [drifted away|went far out].",
@@ -63,7 +63,7 @@ PLOTS = [
         "\"Who takes the {food}?\" asked {hero}'s {elder}. \"I will find out,\" said {hero}.",
         "{Hero} and {friend_full} hid [behind the bush|behind the wall|under the bench] and waited. They were [as quiet as mice|very quiet].",
         "?For a long time nothing came. {Friend} nearly fell asleep.",
-        "Then [there was a {sound} noise|the leaves moved]. A {sound} {guest} came into the garden!",
+        "Then [there was {a:sound} noise|the leaves moved]. {A:sound} {guest} came into the garden!",
         "The {guest} looked left and right. Then it ate the {food}. [It looked so happy.|It was very hungry.|]",
         "?\"So you are our visitor!\" whispered {hero}. \"[It is so sweet|Do not move],\" whispered {friend}.",
         "{Hero} ran in and told {his} {elder}. \"It is a {guest}! It is hungry. [Can we give it some food|May it stay]?\"",

@@ -1,6 +1,6 @@
 """Chats in which the user states things and asks for them in the same or a later turn."""
 
-from .people import BOYS, FORMS, GIRLS, GENDER, KINDS
+from .people import BOYS, FORMS, GENDER, GIRLS, HE_ANIMALS, KINDS, SHE_ANIMALS
 from .words import COLOURS, PLACES, TOYS, a
 
 PETS = KINDS + ["bird", "fish", "hen"]
@@ -29,7 +29,7 @@ def _my_thing(rng):
 
 
 def _my_pet(rng):
-    kind, name = rng.choice(PETS), rng.choice(BOYS + GIRLS)
+    kind, name = rng.choice(PETS), rng.choice(HE_ANIMALS + SHE_ANIMALS)
     question, answer = rng.choice((
         ("What is the name of my %s?" % kind, "The name of your %s is %s." % (kind, name)),
         ("How is my %s called?" % kind, "The name of your %s is %s." % (kind, name)),
@@ -47,7 +47,7 @@ def _my_food(rng):
 
 def _my_game(rng):
     game = rng.choice(GAMES)
-    return ("I like to %s." % game, rng.choice(("What do I like to do?", "What do I like?")),
+    return ("I like to %s." % game, rng.choice(("What do I like to do?", "Do you know what I like to do?")),
             "You like to %s." % game, None)
 
 

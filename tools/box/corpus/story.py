@@ -25,7 +25,7 @@ OTHER = (
     "{Hero} was {a:intro}. Everybody liked {him}, because {he} was {nice}.",
     "Long ago, there lived {a:intro} named {hero}.",
     "In a [small|little|quiet] village there lived {a:intro} named {hero}.",
-    "This is the story of {a:intro} named {hero}. {Hero} lived {home}.",
+    "Some time ago, there was {a:intro} named {hero}. {Hero} lived {home}.",
     "Not far from here, there lived {a:intro} named {hero}.",
 )
 KNOWN = (

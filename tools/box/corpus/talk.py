@@ -78,7 +78,7 @@ def _sum_turns(rng):
     if rng.random() < 0.2:
         return list(number_chat(rng))
     turns = _sum_turn(rng, again=False)
-    while rng.random() < 0.35 and len(turns) < 8:
+    while rng.random() < 0.45 and len(turns) < 8:
         turns += _sum_turn(rng, again=True)
     return turns
 
@@ -100,7 +100,7 @@ def _story_turns(rng):
     return [rng.choice(STORY_ASKS).format(about=about), make_story(rng, hero, plot).text]
 
 
-KINDS_OF_CHAT = ((_fact_turns, 50), (_sum_turns, 25), (stated_chat, 13), (_small_turn, 5.5),
+KINDS_OF_CHAT = ((_fact_turns, 46), (_sum_turns, 29), (stated_chat, 13), (_small_turn, 5.5),
                  (_story_turns, 3.5), (_unknown, 3))
 
 
