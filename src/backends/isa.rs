@@ -24,11 +24,13 @@ pub enum Isa {
     Avx2,
     /// AVX-512 F, BW, DQ, VL, VNNI, with F16C and FMA.
     Avx512,
+    /// The same with AMX-TILE and AMX-INT8, used where the system lets a process use them.
+    Amx,
 }
 
 impl Isa {
     /// All classes.
-    pub const ALL: [Isa; 3] = [Isa::Scalar, Isa::Avx2, Isa::Avx512];
+    pub const ALL: [Isa; 4] = [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Amx];
 
     /// The name on the command line and in plans.
     pub const fn name(self) -> &'static str {
@@ -36,6 +38,7 @@ impl Isa {
             Isa::Scalar => "scalar",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
+            Isa::Amx => "amx",
         }
     }
     /// This class and those it includes, best first.
@@ -44,6 +47,7 @@ impl Isa {
             Isa::Scalar => &[Isa::Scalar],
             Isa::Avx2 => &[Isa::Avx2, Isa::Scalar],
             Isa::Avx512 => &[Isa::Avx512, Isa::Avx2, Isa::Scalar],
+            Isa::Amx => &[Isa::Amx, Isa::Avx512, Isa::Avx2, Isa::Scalar],
         }
     }
     /// Whether this machine has it.
@@ -55,17 +59,19 @@ impl Isa {
                     && is_x86_feature_detected!("fma")
                     && is_x86_feature_detected!("f16c")
             };
+            let avx512 = || {
+                avx2()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512vnni")
+            };
             match self {
                 Isa::Scalar => true,
                 Isa::Avx2 => avx2(),
-                Isa::Avx512 => {
-                    avx2()
-                        && is_x86_feature_detected!("avx512f")
-                        && is_x86_feature_detected!("avx512bw")
-                        && is_x86_feature_detected!("avx512dq")
-                        && is_x86_feature_detected!("avx512vl")
-                        && is_x86_feature_detected!("avx512vnni")
-                }
+                Isa::Avx512 => avx512(),
+                Isa::Amx => avx512() && super::cpu::product::tiles_amx::available(),
             }
         }
         #[cfg(not(target_arch = "x86_64"))]
@@ -106,6 +112,6 @@ impl std::str::FromStr for Isa {
         Isa::ALL
             .into_iter()
             .find(|i| i.name().eq_ignore_ascii_case(s))
-            .ok_or_else(|| format!("unknown instruction set {s:?} (one of scalar, avx2, avx512)"))
+            .ok_or_else(|| format!("unknown instruction set {s:?} (one of scalar, avx2, avx512, amx)"))
     }
 }

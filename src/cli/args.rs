@@ -125,7 +125,7 @@ pub struct PlanArgs {
     /// Element type of cached values [-ctv]
     #[arg(long, value_name = "TYPE", default_value = "f16")]
     cache_type_v: CacheType,
-    /// Instruction set: scalar, avx2 or avx512 [default: the best of this machine]
+    /// Instruction set: scalar, avx2, avx512 or amx [default: the best of this machine]
     #[arg(long, value_name = "ISA")]
     pub isa: Option<Isa>,
 }

@@ -4,6 +4,8 @@
 //! Each is the best of several short runs, since other work on the machine only ever slows one down.
 
 #[cfg(target_arch = "x86_64")]
+use super::product::tiles_amx;
+#[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
 use super::simd::{LANES, Scalar, Simd};
 use crate::backends::Isa;
@@ -34,13 +36,13 @@ pub fn peak_fma(isa: Isa, threads: usize, runs: usize) -> f64 {
     let seconds = best(threads, runs, |_| match isa {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the machine has the instruction set.
-        Isa::Avx512 => unsafe { fma_avx512(ROUNDS) },
+        Isa::Avx512 | Isa::Amx => unsafe { fma_avx512(ROUNDS) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the machine has the instruction set.
         Isa::Avx2 => unsafe { fma_avx2(ROUNDS) },
         _ => fma_rounds::<_, 4>(Scalar, ROUNDS),
     });
-    let chains = if isa == Isa::Avx512 { 16 } else { 4 };
+    let chains = if isa >= Isa::Avx512 { 16 } else { 4 };
     (threads * ROUNDS * chains * LANES * 2) as f64 / seconds
 }
 
@@ -79,18 +81,25 @@ pub fn peak_bytes(isa: Isa, threads: usize, runs: usize) -> f64 {
     let seconds = best(threads, runs, |_| match isa {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the machine has the instruction set.
+        Isa::Amx => unsafe { tiles_amx::multiply_rounds(ROUNDS / 64) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the machine has the instruction set.
         Isa::Avx512 => unsafe { bytes_avx512(ROUNDS) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the machine has the instruction set.
         Isa::Avx2 => unsafe { bytes_avx2(ROUNDS) },
         _ => bytes_plain(ROUNDS),
     });
-    let products = match isa {
-        Isa::Avx512 => 16 * 64,
-        Isa::Avx2 => 6 * 16,
-        Isa::Scalar => 32,
+    let ops = match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Amx => tiles_amx::round_ops(ROUNDS / 64),
+        #[cfg(not(target_arch = "x86_64"))]
+        Isa::Amx => 0,
+        Isa::Avx512 => ROUNDS * 16 * 64 * 2,
+        Isa::Avx2 => ROUNDS * 6 * 16 * 2,
+        Isa::Scalar => ROUNDS * 32 * 2,
     };
-    (threads * ROUNDS * products * 2) as f64 / seconds
+    (threads * ops) as f64 / seconds
 }
 
 fn bytes_plain(rounds: usize) {

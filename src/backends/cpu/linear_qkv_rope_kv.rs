@@ -39,7 +39,7 @@ unsafe fn run(ctx: &KernelCtx<'_>, isa: Isa) {
                     let rows = pass.rows.clone();
                     match isa {
                         #[cfg(target_arch = "x86_64")]
-                        Isa::Avx512 => finish_avx512(ctx, a, i, rows, cols),
+                        Isa::Avx512 | Isa::Amx => finish_avx512(ctx, a, i, rows, cols),
                         #[cfg(target_arch = "x86_64")]
                         Isa::Avx2 => finish_avx2(ctx, a, i, rows, cols),
                         _ => finish(Scalar, ctx, a, i, rows, cols),

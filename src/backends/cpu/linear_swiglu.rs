@@ -34,7 +34,7 @@ unsafe fn run(ctx: &KernelCtx<'_>, isa: Isa) {
                     let to = out.row_f32_mut(pass.rows.start + t, cols.clone());
                     match isa {
                         #[cfg(target_arch = "x86_64")]
-                        Isa::Avx512 => swiglu_avx512(row(g), row(u), to),
+                        Isa::Avx512 | Isa::Amx => swiglu_avx512(row(g), row(u), to),
                         #[cfg(target_arch = "x86_64")]
                         Isa::Avx2 => swiglu_avx2(row(g), row(u), to),
                         _ => swiglu_slice(Scalar, row(g), row(u), to),

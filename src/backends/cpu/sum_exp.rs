@@ -15,7 +15,7 @@ pub fn sum_exp(isa: Isa, x: &[f32], max: f32) -> f64 {
         Isa::Avx2 if isa.available() => unsafe { avx2(x, max) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        Isa::Avx512 if isa.available() => unsafe { avx512(x, max) },
+        Isa::Avx512 | Isa::Amx if isa.available() => unsafe { avx512(x, max) },
         _ => body(x, max),
     }
 }

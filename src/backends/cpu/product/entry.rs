@@ -5,7 +5,7 @@ use super::float::{self, Bf16, F16, F32, Weight};
 use super::nibbles::Nibbles;
 use super::{Acts, Core, DirectFn, PackFn, Rows, Sums, Tile, block32_plain};
 #[cfg(target_arch = "x86_64")]
-use super::{nibbles_avx2, nibbles_avx512, q8_avx2, q8_avx512};
+use super::{nibbles_avx2, nibbles_avx512, q8_amx, q8_avx2, q8_avx512, tiles_amx};
 use crate::backends::cpu::simd::Scalar;
 #[cfg(target_arch = "x86_64")]
 use crate::backends::cpu::simd::{Avx2, Avx512};
@@ -239,7 +239,45 @@ const fn block32_avx512(min: bool, direct: DirectFn, pack: PackFn) -> Core {
 
 #[cfg(target_arch = "x86_64")]
 const fn nibbles_avx512<T: Nibbles>() -> Core {
-    block32_avx512(T::HAS_MIN, nibbles_avx512::direct::<T>, nibbles_avx512::pack_weights::<T>)
+    block32_avx512(T::HAS_MIN, nibbles_avx512::direct::<T>, nibbles_avx512::pack_weights::<T, false>)
+}
+
+#[cfg(target_arch = "x86_64")]
+const fn acts_amx<const MIN: bool>() -> Acts {
+    Acts {
+        direct_max: 4,
+        direct_bytes: q8_avx512::direct_bytes,
+        pack_direct: q8_avx512::pack_direct::<MIN>,
+        tile_rows: tiles_amx::TILE_ACTS,
+        pass_bytes: 1 << 22,
+        step: 32,
+        step_bytes: q8_amx::X_STEP,
+        pack: q8_amx::pack_acts::<MIN>,
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+static Q8_0_AMX: Acts = acts_amx::<false>();
+#[cfg(target_arch = "x86_64")]
+static Q8_1_AMX: Acts = acts_amx::<true>();
+
+/// A type whose `direct` and `pack` leaves are these.
+#[cfg(target_arch = "x86_64")]
+const fn block32_amx(min: bool, direct: DirectFn, pack: PackFn) -> Core {
+    Core {
+        acts: if min { &Q8_1_AMX } else { &Q8_0_AMX },
+        tiles: if min {
+            tiles_amx::tiles!(q8_amx::OfBlocks<true>)
+        } else {
+            tiles_amx::tiles!(q8_amx::OfBlocks<false>)
+        },
+        ..block32_avx512(min, direct, pack)
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+const fn nibbles_amx<T: Nibbles>() -> Core {
+    block32_amx(T::HAS_MIN, nibbles_avx512::direct::<T>, nibbles_avx512::pack_weights::<T, true>)
 }
 
 /// Portable leaves: the direct path for any number of rows.
@@ -273,10 +311,20 @@ pub(super) const AVX512: Cores = &[
     (DType::F32, &avx512::CORE_F32),
     (DType::F16, &avx512::CORE_F16),
     (DType::BF16, &avx512::CORE_BF16),
-    (DType::Q8_0, &const { block32_avx512(false, q8_avx512::direct, q8_avx512::pack_weights) }),
+    (DType::Q8_0, &const { block32_avx512(false, q8_avx512::direct, q8_avx512::pack_weights::<false>) }),
     (DType::Q4_0, &const { nibbles_avx512::<BlockQ4_0>() }),
     (DType::Q4_1, &const { nibbles_avx512::<BlockQ4_1>() }),
     (DType::Q5_0, &const { nibbles_avx512::<BlockQ5_0>() }),
     (DType::Q5_1, &const { nibbles_avx512::<BlockQ5_1>() }),
     (DType::IQ4_NL, &const { nibbles_avx512::<BlockIQ4_NL>() }),
+];
+/// Leaves of the matrix unit. It has no exact products of floats: those are the AVX-512 ones.
+#[cfg(target_arch = "x86_64")]
+pub(super) const AMX: Cores = &[
+    (DType::Q8_0, &const { block32_amx(false, q8_avx512::direct, q8_avx512::pack_weights::<true>) }),
+    (DType::Q4_0, &const { nibbles_amx::<BlockQ4_0>() }),
+    (DType::Q4_1, &const { nibbles_amx::<BlockQ4_1>() }),
+    (DType::Q5_0, &const { nibbles_amx::<BlockQ5_0>() }),
+    (DType::Q5_1, &const { nibbles_amx::<BlockQ5_1>() }),
+    (DType::IQ4_NL, &const { nibbles_amx::<BlockIQ4_NL>() }),
 ];

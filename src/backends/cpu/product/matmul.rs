@@ -67,8 +67,9 @@ impl<'w> Product<'w> {
         let outs = [ValueType::matrix(DType::F32, Dim::T, sizes[1])];
         let op = Op::Linear(linear::Attrs);
         let case = Case { op: &op, args: &types, outs: &outs, max_rows: sizes[0] };
-        let name = format!("cpu.{}.{}.{isa}", OpKind::Linear, dtype.name().to_ascii_lowercase());
-        let kernel = find(&name).ok_or_else(|| bad("no such kernel"))?;
+        let name = |isa| format!("cpu.{}.{}.{isa}", OpKind::Linear, dtype.name().to_ascii_lowercase());
+        let kernel = isa.chain().iter().find_map(|isa| find(&name(isa)));
+        let kernel = kernel.ok_or_else(|| bad("no such kernel"))?;
         (kernel.supports)(&case).map_err(bad)?;
         let scratch_bytes = (kernel.scratch)(&case).next_multiple_of(64);
         Ok(Product {

@@ -18,6 +18,8 @@ mod nibbles_avx2;
 #[cfg(target_arch = "x86_64")]
 mod nibbles_avx512;
 #[cfg(target_arch = "x86_64")]
+mod q8_amx;
+#[cfg(target_arch = "x86_64")]
 mod q8_avx2;
 #[cfg(target_arch = "x86_64")]
 mod q8_avx512;
@@ -25,6 +27,8 @@ mod rows;
 mod run;
 #[cfg(test)]
 mod tests;
+#[cfg(target_arch = "x86_64")]
+pub(in crate::backends) mod tiles_amx;
 
 pub use matmul::{Product, matmul};
 pub(super) use rows::{add_rows, product_rows};
@@ -142,6 +146,8 @@ pub(super) fn core(isa: Isa, weight: DType) -> Option<&'static Core> {
         Isa::Avx2 => [entry::AVX2, k::AVX2],
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => [entry::AVX512, k::AVX512],
+        #[cfg(target_arch = "x86_64")]
+        Isa::Amx => [entry::AMX, k::AMX],
         #[cfg(not(target_arch = "x86_64"))]
         _ => return None,
     };

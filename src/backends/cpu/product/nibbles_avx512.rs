@@ -189,15 +189,17 @@ unsafe fn direct_rows<T: Nibbles, const NT: usize>(w: &Rows, x: &Rows, pack: *co
     }
 }
 
-/// Packs up to 32 weight rows for tiles: quants with 128 added, or codes where the type has a minimum.
+/// Packs up to 32 weight rows for tiles: quants with 128 added, or as they are if `SIGNED`; codes where the type has a
+/// minimum.
 ///
 /// # Safety
 /// AVX-512 with VNNI is there; `w` describes 1 to 32 readable rows of blocks `T`; `out`, 64-byte aligned, takes
 /// `W_STEP_MIN` bytes per block if the type has a minimum, else `W_STEP`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-pub(super) unsafe fn pack_weights<T: Nibbles>(w: &Rows, out: *mut u8) {
+pub(super) unsafe fn pack_weights<T: Nibbles, const SIGNED: bool>(w: &Rows, out: *mut u8) {
     let step_bytes = if T::HAS_MIN { W_STEP_MIN } else { W_STEP };
-    let lift = _mm512_set1_epi8(if T::HAS_MIN { 0 } else { 128u8.wrapping_sub(T::BIAS).cast_signed() });
+    let top: u8 = if SIGNED { 0 } else { 128 };
+    let lift = _mm512_set1_epi8(if T::HAS_MIN { 0 } else { top.wrapping_sub(T::BIAS).cast_signed() });
     for half in 0..w.rows.div_ceil(16) {
         // SAFETY: the caller's promise. Rows past the last one repeat it; half h fills its half of every step.
         unsafe {

@@ -68,7 +68,7 @@ pub(super) unsafe fn pack_direct<const MIN: bool>(x: &Rows, out: *mut u8) {
 /// AVX-512 with F16C is there and `block` has two readable bytes.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-unsafe fn scale(block: *const u8) -> f32 {
+pub(super) unsafe fn scale(block: *const u8) -> f32 {
     // SAFETY: the caller's promise.
     let bits = unsafe { block.cast::<u16>().read_unaligned() };
     _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits))))
@@ -204,14 +204,14 @@ fn sum_rows(p: [__m512i; 8]) -> __m512i {
     _mm512_add_epi32(_mm512_shuffle_i32x4::<0x88>(a, b), _mm512_shuffle_i32x4::<0xDD>(a, b))
 }
 
-/// Packs up to 32 weight rows for tiles.
+/// Packs up to 32 weight rows for tiles: unsigned, or as they are if `SIGNED`.
 ///
 /// # Safety
 /// AVX-512 is there; `w` describes 1 to 32 readable rows of Q8_0 blocks; `out`, 64-byte aligned, takes `W_STEP`
 /// bytes per block.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-pub(super) unsafe fn pack_weights(w: &Rows, out: *mut u8) {
-    let flip = _mm512_set1_epi8(-128);
+pub(super) unsafe fn pack_weights<const SIGNED: bool>(w: &Rows, out: *mut u8) {
+    let flip = _mm512_set1_epi8(if SIGNED { 0 } else { -128 });
     for half in 0..w.rows.div_ceil(16) {
         // SAFETY: the caller's promise. Rows past the last one repeat it; half h fills its half of every step.
         unsafe {

@@ -10,13 +10,20 @@ use std::ops::Range;
 macro_rules! product_rows {
     ($kind:ident = $op:literal, scratch: $scratch:expr, run: $run:expr $(, $mixed:ident)?) => {
         product_rows! {
-            @rows $kind, $op, $scratch, $run,
-            [f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, iq4_nl, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_xs $(, $mixed)?]
+            @rows $kind, $op, $scratch, $run, [f32, f16, bf16],
+            [q8_0, q4_0, q4_1, q5_0, q5_1, iq4_nl, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_xs $(, $mixed)?]
         }
     };
-    (@rows $kind:ident, $op:literal, $scratch:expr, $run:expr, [$($ty:ident),*]) => {
+    (@rows $kind:ident, $op:literal, $scratch:expr, $run:expr, [$($float:ident),*], [$($block:ident),*]) => {
+        product_rows! { @all $kind, $op, $scratch, $run, [$($block),*], [$($float,)* $($block),*] }
+    };
+    (@all $kind:ident, $op:literal, $scratch:expr, $run:expr, [$($block:ident),*], [$($ty:ident),*]) => {
         /// The rows of this op.
         pub(super) const KERNELS: &[$crate::backends::Kernel] = &[
+            $(
+                #[cfg(target_arch = "x86_64")]
+                product_rows!(@row $kind, $op, $block, Amx, "amx", $scratch, $run),
+            )*
             $(
                 #[cfg(target_arch = "x86_64")]
                 product_rows!(@row $kind, $op, $ty, Avx512, "avx512", $scratch, $run),
@@ -90,7 +97,7 @@ pub(in crate::backends::cpu) unsafe fn add_rows(
             let to = out.row_f32_mut(t, cols.clone());
             match isa {
                 #[cfg(target_arch = "x86_64")]
-                Isa::Avx512 => add_avx512(to, from),
+                Isa::Avx512 | Isa::Amx => add_avx512(to, from),
                 #[cfg(target_arch = "x86_64")]
                 Isa::Avx2 => add_avx2(to, from),
                 _ => add_slice(to, from),

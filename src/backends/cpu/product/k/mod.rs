@@ -15,12 +15,16 @@ mod direct_avx2;
 #[cfg(target_arch = "x86_64")]
 mod direct_avx512;
 #[cfg(target_arch = "x86_64")]
+mod panel_amx;
+#[cfg(target_arch = "x86_64")]
 mod panel_avx2;
 #[cfg(target_arch = "x86_64")]
 mod panel_avx512;
 mod plain;
 
 use super::entry::Cores;
+#[cfg(target_arch = "x86_64")]
+use super::tiles_amx;
 use super::{Acts, Core};
 use crate::quant::{
     BlockIQ4_XS, BlockK, BlockQ2_K, BlockQ3_K, BlockQ4_K, BlockQ5_K, BlockQ6_K, BlockQ8_K, DType,
@@ -148,6 +152,29 @@ const fn avx512_core<B: avx512::Leaf>() -> Core {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
+static AMX_ACTS: Acts = Acts {
+    direct_max: 4,
+    direct_bytes: |_| 0,
+    pack_direct: |_, _| {},
+    tile_rows: tiles_amx::TILE_ACTS,
+    pass_bytes: 1 << 22,
+    step: 256,
+    step_bytes: panel_amx::X_STEP,
+    pack: panel_amx::pack_acts,
+};
+
+#[cfg(target_arch = "x86_64")]
+const fn amx_core<B: avx512::Leaf>() -> Core {
+    Core {
+        acts: &AMX_ACTS,
+        step_bytes: panel_amx::step_bytes::<B>(),
+        pack: panel_amx::pack_weights::<B>,
+        tiles: tiles_amx::tiles!(panel_amx::OfType<B>),
+        ..avx512_core::<B>()
+    }
+}
+
 /// Portable leaves.
 pub(super) const SCALAR: Cores = cores!(plain_core);
 /// AVX2 leaves.
@@ -156,3 +183,6 @@ pub(super) const AVX2: Cores = cores!(avx2_core);
 /// AVX-512 leaves.
 #[cfg(target_arch = "x86_64")]
 pub(super) const AVX512: Cores = cores!(avx512_core);
+/// Leaves of the matrix unit.
+#[cfg(target_arch = "x86_64")]
+pub(super) const AMX: Cores = cores!(amx_core);

@@ -152,7 +152,7 @@ unsafe fn flat_codes<B: Leaf>(codes: [__m512i; 4], scales: *const i8) -> [__m512
 /// A 16 x 16 transposition of dwords: register j holds dword j of every row.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-fn transpose_16(p: &[__m512i; 16]) -> [__m512i; 16] {
+pub(super) fn transpose_16(p: &[__m512i; 16]) -> [__m512i; 16] {
     // Per four rows: dword j of the four rows in each 128-bit part, j = 0, 1, 2, 3.
     let mut four = [[_mm512_setzero_si512(); 4]; 4];
     for (four, p) in four.iter_mut().zip(p.as_chunks::<4>().0) {

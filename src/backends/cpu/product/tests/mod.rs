@@ -216,6 +216,11 @@ fn rows_for(op: &str, ty: &str) -> Vec<&'static Kernel> {
     all.into_iter().filter(|k| k.isa.available()).collect()
 }
 
+/// Whether the instruction set of a row for mixed types has leaves for this one: the matrix unit has none for floats.
+fn has_leaves(k: &Kernel, dtype: DType) -> bool {
+    super::core(k.isa, dtype).is_some()
+}
+
 const TYPES: [(DType, &str); 9] = [
     (DType::F32, "f32"),
     (DType::F16, "f16"),
