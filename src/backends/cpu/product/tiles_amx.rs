@@ -13,6 +13,8 @@ use std::arch::x86_64::*;
 
 /// Activation rows of a tile.
 pub(super) const TILE_ACTS: usize = 16;
+/// Bytes of the unfinished sums of a tile, 32 weight rows.
+pub(super) const ACC: usize = TILE_ACTS * 32 * 4;
 /// Bytes of the sums of a step.
 const SUMS: usize = TILE_ACTS * 64;
 
@@ -147,13 +149,18 @@ pub(super) trait Steps {
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 unsafe fn tile<S: Steps>(t: &Tile, acts: usize) {
-    debug_assert!(t.first && t.last, "sums of blocks are never cut");
     let mut buffers = [Buffers::new(), Buffers::new()];
     // SAFETY: the caller's promise; every step is inside the packed rows, and the buffers take its sums.
     unsafe {
         configure(acts, S::GROUP);
         for half in 0..t.rows.div_ceil(16) {
             let mut acc = [_mm512_setzero_ps(); TILE_ACTS];
+            let unfinished = t.acc.wrapping_add(half * TILE_ACTS * 16);
+            if !t.first {
+                for (n, acc) in acc.iter_mut().enumerate() {
+                    *acc = _mm512_load_ps(unfinished.add(16 * n));
+                }
+            }
             let at = |s: usize| (t.w.add(s * S::W_STEP + 64 * half), t.x.add(s * S::X_STEP));
             let mut multiply = |s: usize| {
                 let (w, x) = at(s);
@@ -176,6 +183,12 @@ unsafe fn tile<S: Steps>(t: &Tile, acts: usize) {
                 }
                 let (w, x) = at(s);
                 S::finish(&mut acc, w, x, &made[..S::PLANES]);
+            }
+            if !t.last {
+                for (n, acc) in acc.iter().enumerate() {
+                    _mm512_store_ps(unfinished.add(16 * n), *acc);
+                }
+                continue;
             }
             let valid = (t.rows - 16 * half).min(16);
             let mask = (0xffffu32 >> (16 - valid)) as u16;

@@ -168,6 +168,9 @@ static AMX_ACTS: Acts = Acts {
 const fn amx_core<B: avx512::Leaf>() -> Core {
     Core {
         acts: &AMX_ACTS,
+        // One step of both sides stays in L1, with two planes of weights.
+        max_steps: 1,
+        acc_bytes: tiles_amx::ACC,
         step_bytes: panel_amx::step_bytes::<B>(),
         pack: panel_amx::pack_weights::<B>,
         tiles: tiles_amx::tiles!(panel_amx::OfType<B>),
