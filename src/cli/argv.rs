@@ -150,6 +150,11 @@ impl<'a> Given<'a> {
         self.0.try_contains_id(id).unwrap_or(false)
             && self.0.value_source(id) == Some(ValueSource::CommandLine)
     }
+    /// Whether nobody gave the flag with this field name: it has its default.
+    pub fn is_default(self, id: &str) -> bool {
+        self.0.try_contains_id(id).unwrap_or(false)
+            && self.0.value_source(id) == Some(ValueSource::DefaultValue)
+    }
 }
 
 #[cfg(test)]

@@ -44,6 +44,7 @@ mod whole_file;
 
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use out::{Failure, Out};
+use quipu::loader::boxed;
 use std::process::ExitCode;
 
 /// Runs language models from GGUF files: text from a prompt, and every step of how it came about.
@@ -117,7 +118,19 @@ enum Cmd {
 
 /// The whole command tree with its environment variables.
 fn command() -> Command {
-    argv::with_environment(Cli::command().version(version::short()).long_version(version::long()))
+    let root = Cli::command().version(version::short()).long_version(version::long());
+    argv::with_environment(TALKERS.iter().fold(root, |root, name| root.mut_subcommand(*name, in_the_box)))
+}
+
+/// Commands that run without a model of one's own.
+const TALKERS: &[&str] = &["run", "chat"];
+
+/// Makes the model in the box the default.
+fn in_the_box(command: Command) -> Command {
+    command.mut_arg("model", |a| {
+        let help = format!("GGUF file of the model [default: {}, which is part of quipu]", boxed::DEFAULT);
+        a.help(help).required(false).default_value(boxed::DEFAULT).hide_default_value(true)
+    })
 }
 
 /// Runs the command line of this process.

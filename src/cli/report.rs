@@ -12,7 +12,15 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-/// One line about the engine, before the text.
+/// One line about the engine, before the text; for a model that nobody named, which it is.
+pub fn introduce(engine: &Engine, nobody_named_it: bool) -> String {
+    match nobody_named_it {
+        true => format!("the model in the box, as no -m FILE names another: {}", describe(engine)),
+        false => describe(engine),
+    }
+}
+
+/// One line about the engine.
 pub fn describe(engine: &Engine) -> String {
     let hp = engine.hparams();
     let name = hp.name.as_deref().map_or_else(|| "model without a name".into(), escape);

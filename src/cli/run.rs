@@ -7,7 +7,7 @@ use super::load::EngineArgs;
 use super::out::{Failure, Out, note, print_error, text_to, to_json};
 use super::plan_check::PlanCheck;
 use super::prompt::{PromptArgs, unescape};
-use super::report::{Report, ScoreRow, describe};
+use super::report::{Report, ScoreRow, introduce};
 use super::sampling::SamplingArgs;
 use super::terminal::Color;
 use quipu::debug::replay::{RunRecord, Watch};
@@ -20,7 +20,10 @@ use std::path::PathBuf;
 /// Continue a text.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Standard output gets the model's text alone, everything else goes to standard error. Examples:
+Standard output gets the model's text alone, everything else goes to standard error. Without -m runs a tiny model that
+is part of quipu and knows simple stories; a real one is any GGUF file of a supported architecture, such as those that
+people publish on Hugging Face: download it and name it with -m. Examples:
+  quipu run -p \"Once upon a time\"
   quipu run -m model.gguf -p \"Once upon a time\" -n 200
   quipu run -m model.gguf -p \"Once upon a time\" --temp 0 --stop \"The end\"
   quipu run -m model.gguf -p \"Once upon a time\" -n 100 --assert-plan
@@ -106,7 +109,7 @@ pub fn run(args: &Args, given: Given<'_>, out: &mut Out) -> Result<(), Failure> 
     let mut tokens = Vec::new();
     engine.tokenizer().encode(&prompt, encode, &mut tokens)?;
     if !args.json {
-        note(describe(&engine));
+        note(introduce(&engine, given.is_default("model")));
     }
     let mut report = Report::new(&engine, &args.engine.model.model, load);
     let cancel = CancelToken::new();

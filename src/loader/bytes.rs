@@ -1,5 +1,6 @@
 //! Where a file's bytes live: mapped, or read into one aligned buffer. Cheap to clone, never written.
 
+use super::boxed;
 use crate::error::{Class, Error, Problem, Result, escape};
 use std::fs::File;
 use std::ops::Deref;
@@ -65,6 +66,8 @@ struct Inner {
 enum Store {
     Mapped(Mapping),
     Owned(AlignedBuf),
+    /// Part of the program, which the system maps.
+    BuiltIn(&'static [u8]),
 }
 
 /// A map and its entry in the SIGBUS table. Fields drop in this order: the entry goes before the map does.
@@ -75,10 +78,10 @@ struct Mapping {
 }
 
 impl Bytes {
-    /// Opens a regular file.
+    /// Opens a regular file, or a model in the box ([`boxed`]), whatever the mode.
     ///
     /// # Errors
-    /// `Io` if it cannot be opened or read, `NotARegularFile` for anything but a file (never blocks on a pipe),
+    /// `NotInTheBox`; `Io` if it cannot be opened or read, `NotARegularFile` for anything but a file (never blocks on a pipe),
     /// `InsufficientMemory` if the copy does not fit.
     pub fn open(path: &Path, mode: LoadMode) -> Result<Bytes> {
         Bytes::open_with(path, mode, &mut |_, _| {})
@@ -89,6 +92,9 @@ impl Bytes {
     /// # Errors
     /// As [`Bytes::open`].
     pub fn open_with(path: &Path, mode: LoadMode, progress: &mut dyn FnMut(u64, u64)) -> Result<Bytes> {
+        if let Some(bytes) = boxed::find(path)? {
+            return Ok(bytes);
+        }
         let (file, len) = open_regular(path)?;
         let read = match mode {
             LoadMode::Read => true,
@@ -104,9 +110,14 @@ impl Bytes {
         Ok(Bytes(Arc::new(Inner { store, path: Some(path.to_owned()) })))
     }
 
-    /// Whether these bytes are a map of a file.
+    /// Bytes of this program, under the path that names them.
+    pub(super) fn built_in(bytes: &'static [u8], path: &Path) -> Bytes {
+        Bytes(Arc::new(Inner { store: Store::BuiltIn(bytes), path: Some(path.to_owned()) }))
+    }
+
+    /// Whether these bytes are a map of a file, the program's own included.
     pub fn is_mapped(&self) -> bool {
-        matches!(self.0.store, Store::Mapped(_))
+        matches!(self.0.store, Store::Mapped(_) | Store::BuiltIn(_))
     }
 
     /// The file they came from, if any.
@@ -158,6 +169,7 @@ impl Deref for Bytes {
         match &self.0.store {
             Store::Mapped(m) => &m.map,
             Store::Owned(b) => b.as_slice(),
+            Store::BuiltIn(b) => b,
         }
     }
 }

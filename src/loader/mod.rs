@@ -13,6 +13,7 @@
 //!
 //! | code | what is wrong |
 //! | --- | --- |
+//! | `NotInTheBox` | `box:NAME` names no model of the program |
 //! | `Io`, `NotARegularFile` | the path cannot be opened or read, or is a directory, pipe, socket or device |
 //! | `Truncated` | the file ends inside a field |
 //! | `BadMagic`, `BadVersion`, `UnsupportedVersion`, `BigEndian` | no GGUF v2 or v3 of little-endian order |
@@ -30,6 +31,7 @@
 //! | `Requantize`, `MissingData` | a tensor that is quantised already, or whose data is not in the file |
 //! | `MissingTensor`, `ShapeMismatch`, `TypeNotAllowed`, `UnsupportedType`, `NonFiniteTensor` | a weight |
 
+pub mod boxed;
 pub mod bytes;
 mod cursor;
 pub mod file_type;

@@ -13,7 +13,7 @@ import subprocess
 from pathlib import Path
 
 from corpus.check import check_story
-from vocab import documents
+from documents import documents
 
 
 def ask(quipu, model, question):

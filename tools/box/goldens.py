@@ -25,8 +25,8 @@ import llamacpp
 import measure
 import numpy as np
 
+from documents import documents
 from models import MODELS
-from vocab import documents
 
 PROMPTS = ("Once upon a time, there was a little", "One day, a small fox named Pip went to the")
 TRACED = "Once upon a time, there was a small fox."
@@ -71,16 +71,18 @@ def torch_trace(python, model, tokens, folder):
 def perplexity(program, model, text):
     """llama-perplexity's figure."""
     command = [program, "-m", model, "-f", text, "-c", str(CONTEXT), "-b", str(CONTEXT), "-t", "2", "--no-repack"]
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True)
-    found = re.search(r"Final estimate: PPL = ([0-9.]+)", done.stdout + done.stderr)
-    if not found:
-        raise SystemExit(f"no perplexity of {model}: {done.stderr[-800:]}")
-    return float(found[1])
+    # Now and then it dies before its first figure.
+    for _ in range(5):
+        done = subprocess.run([*map(str, command)], capture_output=True, text=True)
+        found = re.search(r"Final estimate: PPL = ([0-9.]+)", done.stdout + done.stderr)
+        if found:
+            return float(found[1])
+    raise SystemExit(f"no perplexity of {model}: {done.stderr[-800:]}")
 
 
 def golden(args, model, folder):
     shipped = HERE.parents[1] / "box" / f"{model.name}.gguf"
-    f32 = folder / "f32.gguf"
+    f32 = folder / "base.gguf"
     quantise(args.quipu, shipped, f32, "f32")
     text = folder / "held.txt"
     text.write_text(held_text(args.corpus))

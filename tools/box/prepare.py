@@ -13,8 +13,8 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
+from documents import documents
 from models import MODELS
-from vocab import documents
 
 QUESTION_WEIGHT = 0.1
 

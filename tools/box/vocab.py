@@ -18,17 +18,13 @@ from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
 from tokenizers import models as bpe_models
 from tokenizers import trainers
 
+from documents import documents
 from models import MODELS
 
 # Source: tokenizer.json of Qwen2.
 QWEN2 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-
-
-def documents(path):
-    with open(path) as lines:
-        yield from map(json.loads, lines)
 
 
 def texts(path):

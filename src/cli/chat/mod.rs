@@ -10,7 +10,7 @@ use super::argv::Given;
 use super::load::EngineArgs;
 use super::out::{Failure, Out, note};
 use super::prompt::{PromptArgs, unescape};
-use super::report::describe;
+use super::report::introduce;
 use super::sampling::SamplingArgs;
 use super::template::TemplateArgs;
 use super::terminal::Color;
@@ -24,7 +24,9 @@ use std::path::PathBuf;
 #[command(after_help = "\
 At a terminal: Ctrl-C stops an answer or takes a line back, twice at an empty line it leaves, as does Ctrl-D; a line
 that ends with \\ and text between two \"\"\" go on; /help lists commands. Over a pipe every line is a message.
-Standard output gets the answers alone. Examples:
+Standard output gets the answers alone. Without -m answers a tiny model that is part of quipu; any GGUF file of a
+supported architecture that was trained to chat will do better. Examples:
+  quipu chat -p \"What does a cow eat?\" -st
   quipu chat -m model.gguf -sys \"Be brief.\"
   printf 'Hello\\nAnd then?\\n' | quipu chat -m model.gguf --temp 0
   quipu chat -m model.gguf -p \"Tell a story.\" -st --json | jq -r .content")]
@@ -122,7 +124,7 @@ pub fn run(args: &Args, given: Given<'_>, out: &mut Out) -> Result<(), Failure> 
         chat.push(Message::new("system", text));
     }
     if !args.json {
-        note(describe(&engine));
+        note(introduce(&engine, given.is_default("model")));
     }
     let settings = talk::Settings {
         options: quipu::engine::GenerateOptions {
