@@ -36,7 +36,7 @@ impl Model {
                 "byte_ops_per_second": 2e11, "barrier_seconds": 1e-6,
             })
         };
-        let limits: Vec<Value> = ["scalar", "avx2", "avx512"].map(row).into();
+        let limits: Vec<Value> = ["scalar", "avx2", "avx512", "amx"].map(row).into();
         let file = serde_json::json!({"format": 1, "processor": "any", "limits": limits, "reads": []});
         std::fs::write(&path, file.to_string()).unwrap();
         path
