@@ -4,14 +4,13 @@
 
 mod common;
 
-use common::engines::{engine, one_thread};
+use common::engines::{encoded, engine, one_thread};
 use common::process::quipu;
 use quipu::backends::Isa;
 use quipu::debug::checkpoint::{CheckpointOptions, checkpoints};
 use quipu::debug::compare::distance;
 use quipu::debug::trace_file::TraceFile;
 use quipu::engine::{EngineOptions, GenerateOptions, PerplexityOptions, TraceOptions};
-use quipu::loader::write::GgufWriter;
 use quipu::loader::{Bytes, Gguf, LoadMode, ParseOptions, boxed};
 use quipu::plan::FuseOptions;
 use quipu::quant::DType;
@@ -37,26 +36,7 @@ fn shipped(name: &str) -> Gguf {
 
 /// The model with every matrix in one type, encoded from what the shipped file decodes to.
 fn as_type(source: &Gguf, dtype: DType) -> Bytes {
-    let mut writer = GgufWriter::new();
-    for (key, value) in source.entries() {
-        writer.kv(key, value);
-    }
-    let mut parts = Vec::new();
-    for t in source.tensors() {
-        let to = if t.dims.len() > 1 { dtype } else { DType::F32 };
-        writer.tensor(&t.name, to, &t.dims).unwrap();
-        let mut x = vec![0.0; t.dims.iter().product::<u64>() as usize];
-        (t.dtype.codec().unwrap().decode)(source.data(t).unwrap(), &mut x);
-        let cols = t.dims[0] as usize;
-        let mut bytes = vec![0; x.len() / cols * to.row_bytes(cols).unwrap()];
-        (to.codec().unwrap().encode)(&x, &mut bytes);
-        parts.push(bytes);
-    }
-    let mut out = writer.begin(Vec::new()).unwrap();
-    for p in parts {
-        out.write(&p).unwrap();
-    }
-    Bytes::from(out.finish().unwrap())
+    encoded(source, |_| dtype)
 }
 
 fn f32_of(name: &str) -> Bytes {

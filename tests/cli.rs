@@ -364,7 +364,7 @@ fn plans_come_in_every_stage_and_format() {
     }
     let plan: quipu::plan::Plan = serde_json::from_str(&of(&["--format", "json", "-ub", "7"])).unwrap();
     assert_eq!((plan.max_rows, plan.kv.n_ctx), (7, 128));
-    for isa in ["scalar", "avx2", "avx512"] {
+    for isa in ["scalar", "avx2", "avx512", "amx"] {
         assert!(of(&["--isa", isa]).contains(&format!("isa={isa}")), "plans are for any machine");
     }
     assert!(of(&[]).contains("linear_swiglu") && !of(&["--no-fuse"]).contains("linear_swiglu"));

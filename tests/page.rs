@@ -6,32 +6,18 @@
 
 mod common;
 
+use common::plans::{LIMITS, header};
 use common::process::run;
-use quipu::backends::Isa;
 use quipu::engine::{EngineOptions, RunForecast};
-use quipu::loader::synth::synth_header;
-use quipu::loader::{Bytes, Gguf, ParseOptions};
 use quipu::plan::Phase;
-use quipu::plan::forecast::Limits;
 use quipu::plan::report::{PageOptions, page};
 use quipu::quant::DType;
 use std::path::Path;
 use std::process::Command;
 
-const LIMITS: Limits = Limits {
-    isa: Isa::Avx512,
-    threads: 2,
-    read_bytes_per_second: 30e9,
-    float_ops_per_second: 300e9,
-    byte_ops_per_second: 1e12,
-    barrier_seconds: 1e-6,
-};
-
 /// The page of a shape, as the command writes it.
 fn page_of(shape: &str) -> String {
-    let header = synth_header(shape, DType::Q8_0).unwrap();
-    let options = ParseOptions { header_only: true, ..ParseOptions::default() };
-    let file = Gguf::parse(Bytes::from(header), &options).unwrap();
+    let file = header(shape, DType::Q8_0);
     let options = EngineOptions { n_ctx: Some(2048), threads: Some(2), ..EngineOptions::default() };
     let forecast = RunForecast::new(&file, &options).unwrap();
     let plans = [Phase::Prefill, Phase::Decode].map(|p| forecast.plan(p).unwrap());

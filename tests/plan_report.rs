@@ -1,30 +1,18 @@
 //! What people see of a plan: text, picture, page and difference; and plans read back from files.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
+use common::plans::{LIMITS, header};
 use quipu::backends::Isa;
 use quipu::graph::builder::CacheTypes;
-use quipu::loader::synth::synth_header;
-use quipu::loader::{Bytes, Gguf, ParseOptions};
 use quipu::models;
-use quipu::plan::forecast::Limits;
 use quipu::plan::report::{self, PageOptions};
 use quipu::plan::{self, Backend, FuseOptions, Phase, Plan, PlanOptions};
 use quipu::quant::DType;
 
-const LIMITS: Limits = Limits {
-    isa: Isa::Avx512,
-    threads: 2,
-    read_bytes_per_second: 30e9,
-    float_ops_per_second: 300e9,
-    byte_ops_per_second: 1e12,
-    barrier_seconds: 1e-6,
-};
-
 fn make(shape: &str, dtype: DType, phase: Phase, fuse: FuseOptions, isa: Isa) -> Plan {
-    let header = synth_header(shape, dtype).unwrap();
-    let options = ParseOptions { header_only: true, ..ParseOptions::default() };
-    let file = Gguf::parse(Bytes::from(header), &options).unwrap();
-    let graph = models::declare(&file, &[], CacheTypes::default()).unwrap().graph;
+    let graph = models::declare(&header(shape, dtype), &[], CacheTypes::default()).unwrap().graph;
     let max_rows = if phase == Phase::Prefill { 64 } else { 1 };
     let options =
         PlanOptions { phase, isa, backend: Backend::Null, max_rows, max_out_rows: 1, n_ctx: 256, fuse };

@@ -4,29 +4,16 @@
 
 mod common;
 
+use common::plans::{LIMITS, header};
 use common::process::quipu;
 use quipu::backends::Isa;
 use quipu::engine::{EngineOptions, PlanDocument, RunForecast};
-use quipu::loader::synth::synth_header;
-use quipu::loader::{Bytes, Gguf, ParseOptions};
-use quipu::plan::forecast::Limits;
 use quipu::plan::{FuseOptions, Phase, Plan};
 use quipu::quant::DType;
 use serde_json::{Value, json};
 
-const LIMITS: Limits = Limits {
-    isa: Isa::Avx2,
-    threads: 2,
-    read_bytes_per_second: 30e9,
-    float_ops_per_second: 300e9,
-    byte_ops_per_second: 1e12,
-    barrier_seconds: 1e-6,
-};
-
 fn document(shape: &str, dtype: DType, phase: Phase, options: &EngineOptions) -> Value {
-    let parse = ParseOptions { header_only: true, ..ParseOptions::default() };
-    let file = Gguf::parse(Bytes::from(synth_header(shape, dtype).unwrap()), &parse).unwrap();
-    let forecast = RunForecast::new(&file, options).unwrap();
+    let forecast = RunForecast::new(&header(shape, dtype), options).unwrap();
     let limits = options.memory.map(|_| &LIMITS);
     let document = PlanDocument { plan: forecast.plan(phase).unwrap(), forecast: forecast.facts(limits) };
     serde_json::to_value(document).unwrap()

@@ -34,6 +34,7 @@ fn the_story_is_the_published_one_under_all_conditions() {
         &["--isa", "scalar"],
         &["--isa", "avx2"],
         &["--isa", "avx512"],
+        &["--isa", "amx"],
         &["--load-mode", "read"],
         &["--load-mode", "mmap"],
         &["--no-fuse"],

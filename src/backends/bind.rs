@@ -164,7 +164,8 @@ impl Runner {
         caches: impl Iterator<Item = &'k mut KvCache>,
         cancel: Option<&AtomicBool>,
     ) -> Result<Ended> {
-        self.run_with(plan, rows, first_output, caches, cancel, Unobserved, &NoProbe)
+        let how = How { cancel, observer: Unobserved, probe: &NoProbe };
+        self.run_with(plan, rows, first_output, caches, how)
     }
 
     /// As [`Runner::run`], taking the time of every command on every member.
@@ -184,7 +185,8 @@ impl Runner {
             return Err(bad_step("a recorder of other plans"));
         }
         let begin = recorder.now();
-        let ended = self.run_with(plan, rows, first_output, caches, cancel, Unobserved, &*recorder)?;
+        let how = How { cancel, observer: Unobserved, probe: &*recorder };
+        let ended = self.run_with(plan, rows, first_output, caches, how)?;
         let end = recorder.now();
         if ended == Ended::Done {
             recorder.take(plan, &rows, begin, end);
@@ -201,7 +203,8 @@ impl Runner {
         caches: impl Iterator<Item = &'k mut KvCache>,
         observer: &mut dyn FnMut(Observed<'_>),
     ) -> Result<Ended> {
-        self.run_with(plan, rows, first_output, caches, None, Watched(observer), &NoProbe)
+        let how = How { cancel: None, observer: Watched(observer), probe: &NoProbe };
+        self.run_with(plan, rows, first_output, caches, how)
     }
 
     /// As [`Runner::run`], with NaN in every byte of the arena that holds no live value: before the step in all of
@@ -216,20 +219,19 @@ impl Runner {
         let (arena, len) = (self.memory.arena.ptr(), self.memory.arena.len());
         // SAFETY: the arena is the runner's own, and no step runs.
         unsafe { arena.write_bytes(NAN_BYTE, len) };
-        self.run_with(plan, rows, 0, caches, None, Poison { arena, len }, &NoProbe)
+        let how = How { cancel: None, observer: Poison { arena, len }, probe: &NoProbe };
+        self.run_with(plan, rows, 0, caches, how)
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn run_with<'k, O: Observe, P: Probe>(
         &mut self,
         plan: usize,
         rows: StepRows<'_>,
         first_output: u32,
         caches: impl Iterator<Item = &'k mut KvCache>,
-        cancel: Option<&AtomicBool>,
-        observer: O,
-        probe: &P,
+        how: How<'_, O, P>,
     ) -> Result<Ended> {
+        let How { cancel, observer, probe } = how;
         let Some(bound) = self.plans.get(plan) else { return Err(bad_step("a plan that does not exist")) };
         self.seqs.clear();
         for cache in caches {
@@ -321,6 +323,13 @@ fn check_rows(plan: &Plan, s: &StepRows<'_>, n_seqs: usize) -> Result<()> {
         return Err(bad_step("rows that are not grouped by sequence with positions in order"));
     }
     Ok(())
+}
+
+/// How a step runs: what may end it, who looks at results, and who takes times.
+struct How<'a, O, P> {
+    cancel: Option<&'a AtomicBool>,
+    observer: O,
+    probe: &'a P,
 }
 
 /// Everything a member needs during a step.

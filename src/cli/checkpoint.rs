@@ -1,6 +1,5 @@
 //! `quipu checkpoint`: the stages of a pass, each against a reference.
 
-use super::args::parse_ids;
 use super::load::EngineArgs;
 use super::out::{Failure, Out, note};
 use quipu::debug::checkpoint::{Checkpoint, CheckpointOptions, checkpoints};
@@ -8,7 +7,6 @@ use quipu::debug::proof::Bundle;
 use quipu::debug::trace_file::TraceFile;
 use quipu::error::{Error, Problem, escape};
 use quipu::ops::NUMERICS_VERSION;
-use quipu::text::EncodeOptions;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -24,7 +22,7 @@ pub struct Args {
     #[arg(short, long, value_name = "TEXT", default_value = "Hello", allow_hyphen_values = true)]
     prompt: String,
     /// Token ids to run instead
-    #[arg(long, value_name = "IDS")]
+    #[arg(long, value_name = "IDS", conflicts_with = "prompt")]
     tokens: Option<String>,
     /// Tokens of the greedy run
     #[arg(short = 'n', long, visible_alias = "n-predict", value_name = "N", default_value_t = 10)]
@@ -59,15 +57,7 @@ pub fn run(args: &Args, out: &mut Out) -> Result<(), Failure> {
     }
     let base = args.engine.options()?;
     let reference = args.reference.as_deref().map(TraceFile::read).transpose()?;
-    let tokens = match &args.tokens {
-        Some(ids) => parse_ids(&[ids])?,
-        None => {
-            let mut ids = Vec::new();
-            let special = EncodeOptions { add_special: true, parse_special: true };
-            args.engine.tokenizer()?.encode(&args.prompt, special, &mut ids)?;
-            ids
-        }
-    };
+    let tokens = args.engine.ids(args.tokens.as_deref(), &args.prompt)?;
     let bundle = Bundle::create(&args.proof_dir, "checkpoint", args.run_id.as_deref())?;
     let facts = json!({
         "engine": format!("quipu {}", env!("CARGO_PKG_VERSION")),

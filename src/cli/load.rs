@@ -1,13 +1,13 @@
 //! From flags to an engine.
 
-use super::args::{ContextArgs, FuseArgs, LoadArgs, MemoryArgs, ModelArgs, PlanArgs, ThreadArgs};
+use super::args::{ContextArgs, FuseArgs, LoadArgs, MemoryArgs, ModelArgs, PlanArgs, ThreadArgs, parse_ids};
 use super::terminal;
 use indicatif::ProgressBar;
 use quipu::engine::{Engine, EngineOptions, RunForecast};
 use quipu::error::Result;
 use quipu::loader::{Gguf, LoadMode, ParseOptions};
 use quipu::models::Hparams;
-use quipu::text::Tokenizer;
+use quipu::text::{EncodeOptions, Tokenizer};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -55,6 +55,17 @@ impl EngineArgs {
     /// The tokenizer of the model, without loading it.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
         self.model.tokenizer(&self.load.overrides)
+    }
+
+    /// The ids that are stated, or those of a text with its special tokens, without loading the model.
+    pub fn ids(&self, stated: Option<&str>, text: &str) -> Result<Vec<u32>> {
+        if let Some(ids) = stated {
+            return parse_ids(&[ids]);
+        }
+        let mut ids = Vec::new();
+        let special = EncodeOptions { add_special: true, parse_special: true };
+        self.tokenizer()?.encode(text, special, &mut ids)?;
+        Ok(ids)
     }
 
     /// Most tokens of a pass.

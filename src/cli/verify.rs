@@ -1,11 +1,10 @@
 //! `quipu verify`: the same bits whatever the conditions.
 
-use super::args::parse_ids;
 use super::load::EngineArgs;
 use super::out::{Failure, Out, note};
+use quipu::backends::team::MAX_THREADS;
 use quipu::debug::verify::{Condition, VerifyOptions, verify};
 use quipu::error::{Error, Problem, escape};
-use quipu::text::EncodeOptions;
 
 /// Show that the output does not depend on threads, passes, instruction set, fusion, cache or company.
 #[derive(Debug, clap::Args)]
@@ -19,7 +18,7 @@ pub struct Args {
     #[arg(short, long, value_name = "TEXT", default_value = TEXT, allow_hyphen_values = true)]
     prompt: String,
     /// Token ids to run instead
-    #[arg(long, value_name = "IDS")]
+    #[arg(long, value_name = "IDS", conflicts_with = "prompt")]
     tokens: Option<String>,
     /// Tokens to generate in each run
     #[arg(short = 'n', long, visible_alias = "n-predict", value_name = "N", default_value_t = 16)]
@@ -47,20 +46,12 @@ was a number, every cord a story, and whoever could read the knots could hear wh
 
 /// Runs all conditions.
 pub fn run(args: &Args, out: &mut Out) -> Result<(), Failure> {
-    if let Some(n) = args.teams.iter().find(|n| !(1..=1024).contains(*n)) {
+    if let Some(n) = args.teams.iter().find(|n| !(1..=MAX_THREADS).contains(*n)) {
         let p = Problem::new("OutOfRange", "--teams").found(n.to_string());
-        return Err(Error::usage(p.expected("1 to 1024 threads")).into());
+        return Err(Error::usage(p.expected(format!("1 to {MAX_THREADS} threads"))).into());
     }
     let base = args.engine.options()?;
-    let tokens = match &args.tokens {
-        Some(ids) => parse_ids(&[ids])?,
-        None => {
-            let mut ids = Vec::new();
-            let special = EncodeOptions { add_special: true, parse_special: true };
-            args.engine.tokenizer()?.encode(&args.prompt, special, &mut ids)?;
-            ids
-        }
-    };
+    let tokens = args.engine.ids(args.tokens.as_deref(), &args.prompt)?;
     let options = VerifyOptions {
         generate: args.predict,
         threads: args.teams.clone(),

@@ -31,23 +31,27 @@ pub fn file(shape: &Shape, dtype: DType) -> Bytes {
 /// The file of a shape whose matrices take these types in turn; rows that are no whole number of blocks stay F16.
 pub fn mixed(shape: &Shape, types: &[DType]) -> Bytes {
     let source = Gguf::parse(file(shape, DType::F32), &ParseOptions::default()).unwrap();
+    let mut turn = types.iter().cycle();
+    encoded(&source, |cols| {
+        Some(*turn.next().unwrap()).filter(|d| d.row_bytes(cols).is_some()).unwrap_or(DType::F16)
+    })
+}
+
+/// A model with its matrices in other types, by the elements of their rows; vectors become F32.
+pub fn encoded(source: &Gguf, mut matrix: impl FnMut(usize) -> DType) -> Bytes {
     let mut writer = GgufWriter::new();
     for (key, value) in source.entries() {
         writer.kv(key, value);
     }
-    let mut turn = types.iter().cycle();
     let mut parts = Vec::new();
     for t in source.tensors() {
         let cols = t.dims[0] as usize;
-        let dtype = match t.dims.len() {
-            1 => DType::F32,
-            _ => Some(*turn.next().unwrap()).filter(|d| d.row_bytes(cols).is_some()).unwrap_or(DType::F16),
-        };
-        writer.tensor(&t.name, dtype, &t.dims).unwrap();
-        let x: Vec<f32> =
-            source.data(t).unwrap().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
-        let mut bytes = vec![0; x.len() / cols * dtype.row_bytes(cols).unwrap()];
-        (dtype.codec().unwrap().encode)(&x, &mut bytes);
+        let to = if t.dims.len() > 1 { matrix(cols) } else { DType::F32 };
+        writer.tensor(&t.name, to, &t.dims).unwrap();
+        let mut x = vec![0.0; t.dims.iter().product::<u64>() as usize];
+        (t.dtype.codec().unwrap().decode)(source.data(t).unwrap(), &mut x);
+        let mut bytes = vec![0; x.len() / cols * to.row_bytes(cols).unwrap()];
+        (to.codec().unwrap().encode)(&x, &mut bytes);
         parts.push(bytes);
     }
     let mut data = writer.begin(Vec::new()).unwrap();

@@ -4,6 +4,7 @@
 pub mod engines;
 pub mod hostile;
 pub mod hostile_templates;
+pub mod plans;
 pub mod process;
 pub mod split;
 

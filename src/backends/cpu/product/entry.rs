@@ -245,14 +245,10 @@ const fn nibbles_avx512<T: Nibbles>() -> Core {
 #[cfg(target_arch = "x86_64")]
 const fn acts_amx<const MIN: bool>() -> Acts {
     Acts {
-        direct_max: 4,
-        direct_bytes: q8_avx512::direct_bytes,
-        pack_direct: q8_avx512::pack_direct::<MIN>,
         tile_rows: tiles_amx::TILE_ACTS,
-        pass_bytes: 1 << 22,
-        step: 32,
         step_bytes: q8_amx::X_STEP,
         pack: q8_amx::pack_acts::<MIN>,
+        ..acts_avx512::<MIN>()
     }
 }
 

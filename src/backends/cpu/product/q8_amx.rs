@@ -28,7 +28,7 @@ impl<const MIN: bool> Steps for OfBlocks<MIN> {
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-    unsafe fn finish(acc: &mut [__m512; TILE_ACTS], w: *const u8, x: *const u8, sums: &[*const i32]) {
+    unsafe fn finish(acc: &mut [__m512; TILE_ACTS], w: *const u8, x: *const u8, sums: [*const i32; 2]) {
         // SAFETY: the caller's promise: a step of weights, of activations and of sums is readable here.
         unsafe {
             let splat = |at: usize| _mm512_set1_ps(x.add(at).cast::<f32>().read());

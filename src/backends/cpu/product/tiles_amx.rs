@@ -10,50 +10,49 @@
 use super::Tile;
 use std::arch::asm;
 use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
 
 /// Activation rows of a tile.
 pub(super) const TILE_ACTS: usize = 16;
 /// Bytes of the unfinished sums of a tile, 32 weight rows.
 pub(super) const ACC: usize = TILE_ACTS * 32 * 4;
-/// Bytes of the sums of a step.
-const SUMS: usize = TILE_ACTS * 64;
+/// Sums of one step of one plane.
+type Sums16 = [[i32; 16]; TILE_ACTS];
 
-/// Sums of two steps.
+/// Sums of two steps of up to two planes: `[plane][step % 2]`.
 #[repr(C, align(64))]
-pub(super) struct Buffers(pub [[i32; SUMS / 4]; 2]);
-
-impl Buffers {
-    pub(super) fn new() -> Buffers {
-        Buffers([[0; SUMS / 4]; 2])
-    }
-}
+struct Buffers([[Sums16; 2]; 2]);
 
 /// What the unit is set up with: `ldtilecfg`'s 64 bytes.
 #[repr(C, align(64))]
 struct Config([u8; 64]);
 
-/// Sets the unit up for sums of `acts` activation rows over `bytes` elements at a time. Tile 0 holds sums, 1 and 3
-/// activations, `[row][bytes]`, 2 and 4 weights, `[bytes / 4][16 rows][4]`; 5 holds more sums.
+/// For sums over `bytes` elements at a time. Tile 0 holds sums, 1 and 3 activations, `[row][bytes]`, 2 and 4 weights,
+/// `[bytes / 4][16 rows][4]`; 5 holds more sums. All have 16 rows: packed activations do, whatever their number.
+const fn config(bytes: u8) -> Config {
+    let mut c = [0; 64];
+    c[0] = 1;
+    let tiles = [(16, 64), (16, bytes), (bytes / 4, 64), (16, bytes), (bytes / 4, 64), (16, 64)];
+    let mut i = 0;
+    while i < tiles.len() {
+        c[48 + i] = tiles[i].0;
+        c[16 + 2 * i] = tiles[i].1;
+        i += 1;
+    }
+    Config(c)
+}
+
+static GROUPS_OF_32: Config = config(32);
+static GROUPS_OF_64: Config = config(64);
+
+/// Sets the unit up.
 ///
 /// # Safety
-/// The machine has AMX and this process may use it; `acts` is 1 to 16 and `bytes` 4 to 64, a multiple of 4.
-#[inline]
-unsafe fn configure(acts: usize, bytes: usize) {
-    let mut config = Config([0; 64]);
-    config.0[0] = 1;
-    for (tile, rows, row_bytes) in [
-        (0, acts, 64),
-        (5, acts, 64),
-        (1, acts, bytes),
-        (3, acts, bytes),
-        (2, bytes / 4, 64),
-        (4, bytes / 4, 64),
-    ] {
-        config.0[16 + 2 * tile] = row_bytes as u8;
-        config.0[48 + tile] = rows as u8;
-    }
+/// The machine has AMX and this process may use it.
+#[inline(always)]
+unsafe fn configure(config: &'static Config) {
     // SAFETY: the caller's promise; the 64 bytes are read, nothing is written.
-    unsafe { asm!("ldtilecfg [{}]", in(reg) &config, options(nostack, readonly, preserves_flags)) }
+    unsafe { asm!("ldtilecfg [{}]", in(reg) config, options(nostack, readonly, preserves_flags)) }
 }
 
 /// Leaves the unit, so that nobody has to keep its state.
@@ -70,7 +69,7 @@ unsafe fn release() {
 ///
 /// # Safety
 /// The unit is set up; `x` points to rows `x_stride` bytes apart, `w` to groups of four elements `w_stride` bytes
-/// apart, all readable, and `out` takes [`SUMS`] bytes.
+/// apart, all readable, and `out` takes the sums, of which it gets all.
 #[inline(always)]
 unsafe fn one(x: *const u8, x_stride: usize, w: *const u8, w_stride: usize, out: *mut i32) {
     // SAFETY: the caller's promise.
@@ -138,8 +137,8 @@ pub(super) trait Steps {
     ///
     /// # Safety
     /// AVX-512 is there; `w` points to the step's weights, at the half in question, `x` to its activations, and
-    /// `sums` holds the sums of each plane.
-    unsafe fn finish(acc: &mut [__m512; TILE_ACTS], w: *const u8, x: *const u8, sums: &[*const i32]);
+    /// `sums` point to the sums of each plane there is.
+    unsafe fn finish(acc: &mut [__m512; TILE_ACTS], w: *const u8, x: *const u8, sums: [*const i32; 2]);
 }
 
 /// A tile against `acts` activation rows.
@@ -149,10 +148,11 @@ pub(super) trait Steps {
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 unsafe fn tile<S: Steps>(t: &Tile, acts: usize) {
-    let mut buffers = [Buffers::new(), Buffers::new()];
-    // SAFETY: the caller's promise; every step is inside the packed rows, and the buffers take its sums.
+    let mut buffers = MaybeUninit::<Buffers>::uninit();
+    // SAFETY: the caller's promise; every step is inside the packed rows. The unit writes all sums of a step before
+    // they are read.
     unsafe {
-        configure(acts, S::GROUP);
+        configure(if S::GROUP == 64 { &GROUPS_OF_64 } else { &GROUPS_OF_32 });
         for half in 0..t.rows.div_ceil(16) {
             let mut acc = [_mm512_setzero_ps(); TILE_ACTS];
             let unfinished = t.acc.wrapping_add(half * TILE_ACTS * 16);
@@ -162,18 +162,19 @@ unsafe fn tile<S: Steps>(t: &Tile, acts: usize) {
                 }
             }
             let at = |s: usize| (t.w.add(s * S::W_STEP + 64 * half), t.x.add(s * S::X_STEP));
-            let mut multiply = |s: usize| {
+            let mut multiply = |s: usize| -> [*const i32; 2] {
                 let (w, x) = at(s);
-                for (plane, buffers) in buffers.iter_mut().take(S::PLANES).enumerate() {
-                    let out = buffers.0[s % 2].as_mut_ptr();
-                    let w = w.add(plane * S::W_PLANE);
-                    if S::GROUP == 64 {
-                        four(x, TILE_ACTS * 64, w, S::W_STRIDE, out);
-                    } else {
-                        one(x, S::GROUP, w, S::W_STRIDE, out);
+                let planes = &raw mut (*buffers.as_mut_ptr()).0;
+                std::array::from_fn(|plane| {
+                    let out = (&raw mut (*planes)[plane][s % 2]).cast::<i32>();
+                    let w = w.wrapping_add(plane * S::W_PLANE);
+                    match S::GROUP {
+                        _ if plane >= S::PLANES => {}
+                        64 => four(x, TILE_ACTS * 64, w, S::W_STRIDE, out),
+                        _ => one(x, S::GROUP, w, S::W_STRIDE, out),
                     }
-                }
-                buffers.each_ref().map(|b| b.0[s % 2].as_ptr())
+                    out.cast_const()
+                })
             };
             let mut sums = multiply(0);
             for s in 0..t.steps {
@@ -182,7 +183,7 @@ unsafe fn tile<S: Steps>(t: &Tile, acts: usize) {
                     sums = multiply(s + 1);
                 }
                 let (w, x) = at(s);
-                S::finish(&mut acc, w, x, &made[..S::PLANES]);
+                S::finish(&mut acc, w, x, made);
             }
             if !t.last {
                 for (n, acc) in acc.iter().enumerate() {
@@ -233,7 +234,7 @@ pub(in crate::backends::cpu) fn round_ops(rounds: usize) -> usize {
 pub(in crate::backends::cpu) unsafe fn multiply_rounds(rounds: usize) {
     // SAFETY: the caller's promise; registers that were never loaded hold zeros after `ldtilecfg`.
     unsafe {
-        configure(16, 64);
+        configure(&GROUPS_OF_64);
         for _ in 0..rounds {
             asm!(
                 "tdpbssd tmm0, tmm1, tmm2",

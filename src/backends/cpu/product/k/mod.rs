@@ -22,6 +22,8 @@ mod panel_avx2;
 mod panel_avx512;
 mod plain;
 
+#[cfg(target_arch = "x86_64")]
+use super::PackFn;
 use super::entry::Cores;
 #[cfg(target_arch = "x86_64")]
 use super::tiles_amx;
@@ -69,7 +71,7 @@ named!(
     BlockIQ4_XS = IQ4_XS
 );
 
-static PLAIN_ACTS: Acts = Acts {
+const PLAIN_ACTS: Acts = Acts {
     direct_max: usize::MAX,
     direct_bytes: |_| 0,
     pack_direct: |_, _| {},
@@ -79,10 +81,11 @@ static PLAIN_ACTS: Acts = Acts {
     step_bytes: X_BYTES,
     pack: |_, _| {},
 };
+static PLAIN: Acts = PLAIN_ACTS;
 
 const fn plain_core<B: Named>() -> Core {
     Core {
-        acts: &PLAIN_ACTS,
+        acts: &PLAIN,
         direct: plain::direct::<B>,
         tile_rows: 1,
         step_bytes: size_of::<B>(),
@@ -93,17 +96,14 @@ const fn plain_core<B: Named>() -> Core {
     }
 }
 
+/// Activations of which few are read as they are and many are packed, a block to a step.
 #[cfg(target_arch = "x86_64")]
-static AVX2_ACTS: Acts = Acts {
-    direct_max: 6,
-    direct_bytes: |_| 0,
-    pack_direct: |_, _| {},
-    tile_rows: panel_avx2::TILE_ACTS,
-    pass_bytes: 1 << 22,
-    step: 256,
-    step_bytes: panel_avx2::X_STEP,
-    pack: panel_avx2::pack_acts,
-};
+const fn panel_acts(direct_max: usize, tile_rows: usize, step_bytes: usize, pack: PackFn) -> Acts {
+    Acts { direct_max, tile_rows, step_bytes, pack, ..PLAIN_ACTS }
+}
+
+#[cfg(target_arch = "x86_64")]
+static AVX2_ACTS: Acts = panel_acts(6, panel_avx2::TILE_ACTS, panel_avx2::X_STEP, panel_avx2::pack_acts);
 
 #[cfg(target_arch = "x86_64")]
 const fn avx2_core<B: avx2::Leaf>() -> Core {
@@ -120,16 +120,8 @@ const fn avx2_core<B: avx2::Leaf>() -> Core {
 }
 
 #[cfg(target_arch = "x86_64")]
-static AVX512_ACTS: Acts = Acts {
-    direct_max: 4,
-    direct_bytes: |_| 0,
-    pack_direct: |_, _| {},
-    tile_rows: panel_avx512::TILE_ACTS,
-    pass_bytes: 1 << 22,
-    step: 256,
-    step_bytes: panel_avx512::X_STEP,
-    pack: panel_avx512::pack_acts,
-};
+static AVX512_ACTS: Acts =
+    panel_acts(4, panel_avx512::TILE_ACTS, panel_avx512::X_STEP, panel_avx512::pack_acts);
 
 #[cfg(target_arch = "x86_64")]
 const fn avx512_core<B: avx512::Leaf>() -> Core {
@@ -153,16 +145,7 @@ const fn avx512_core<B: avx512::Leaf>() -> Core {
 }
 
 #[cfg(target_arch = "x86_64")]
-static AMX_ACTS: Acts = Acts {
-    direct_max: 4,
-    direct_bytes: |_| 0,
-    pack_direct: |_, _| {},
-    tile_rows: tiles_amx::TILE_ACTS,
-    pass_bytes: 1 << 22,
-    step: 256,
-    step_bytes: panel_amx::X_STEP,
-    pack: panel_amx::pack_acts,
-};
+static AMX_ACTS: Acts = panel_acts(4, tiles_amx::TILE_ACTS, panel_amx::X_STEP, panel_amx::pack_acts);
 
 #[cfg(target_arch = "x86_64")]
 const fn amx_core<B: avx512::Leaf>() -> Core {

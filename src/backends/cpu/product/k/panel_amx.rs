@@ -6,8 +6,8 @@
 
 use super::super::Rows;
 use super::super::tiles_amx::{Steps, TILE_ACTS};
-use super::avx512::{Leaf, dwords_4, place};
-use super::panel_avx512::transpose_16;
+use super::avx512::{Leaf, place};
+use super::panel_avx512::{store_codes, store_head};
 use super::{X_BSUMS, X_BYTES, X_QS};
 use std::arch::x86_64::*;
 
@@ -51,7 +51,7 @@ impl<B: Leaf> Steps for OfType<B> {
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-    unsafe fn finish(acc: &mut [__m512; TILE_ACTS], w: *const u8, x: *const u8, sums: &[*const i32]) {
+    unsafe fn finish(acc: &mut [__m512; TILE_ACTS], w: *const u8, x: *const u8, sums: [*const i32; 2]) {
         // SAFETY: the caller's promise: a step of weights, of activations and of sums is readable here.
         unsafe {
             let vector = |at: usize| _mm512_load_si512(w.add(at).cast());
@@ -103,40 +103,15 @@ pub(super) unsafe fn pack_weights<B: Leaf>(w: &Rows, out: *mut u8) {
                         [high[i][r], low[i][r]] = scaled::<B>(codes, &B::ORDER[i], scales);
                     }
                 }
-                store_plane::<B>(&high, step);
+                store_codes::<B>(&high, step);
                 if !is_flat::<B>() {
-                    store_plane::<B>(&low, step.add(W_PLANE));
+                    store_codes::<B>(&low, step.add(W_PLANE));
                 }
-                let head_at = |i: usize| step.add(d_at::<B>() + i * W_VECTOR);
-                _mm512_store_ps(head_at(0).cast(), head.d);
-                if B::HAS_MIN {
-                    _mm512_store_ps(head_at(1).cast(), head.dmin);
-                    for (k, mins) in head.mins.iter().take(32 / B::SUB).enumerate() {
-                        for (j, &pairs) in dwords_4(*mins).iter().enumerate() {
-                            _mm512_store_si512(head_at(2 + 4 * k + j).cast(), pairs);
-                        }
-                    }
-                }
+                store_head::<B>(&head, step.add(d_at::<B>()));
                 for p in &mut row {
                     *p = p.wrapping_add(size_of::<B>());
                 }
             }
-        }
-    }
-}
-
-/// Sixteen rows of four registers of codes as groups of four elements.
-///
-/// # Safety
-/// AVX-512 is there and `out`, 64-byte aligned, takes half of every vector of a plane.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-unsafe fn store_plane<B: Leaf>(plane: &[[__m512i; 16]; 4], out: *mut u8) {
-    for (rows, order) in plane.iter().zip(&B::ORDER) {
-        for (j, &v) in transpose_16(rows).iter().enumerate() {
-            let group = usize::from(order[j / 4]) / 4 + j % 4;
-            // SAFETY: the caller's promise.
-            unsafe { _mm512_store_si512(out.add(group * W_VECTOR).cast(), v) };
         }
     }
 }

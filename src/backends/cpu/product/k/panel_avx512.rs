@@ -7,7 +7,7 @@
 
 use super::super::{Rows, Tile};
 use super::avx2::transpose_8;
-use super::avx512::{Leaf, Scales, dwords_4};
+use super::avx512::{Head, Leaf, Scales, dwords_4};
 use super::{X_BSUMS, X_BYTES, X_QS};
 use std::arch::x86_64::*;
 
@@ -73,27 +73,52 @@ pub(super) unsafe fn pack_weights<B: Leaf>(w: &Rows, out: *mut u8) {
                         codes[r] = *four;
                     }
                 }
-                for (codes, order) in codes.iter().zip(&B::ORDER) {
-                    for (j, &v) in transpose_16(codes).iter().enumerate() {
-                        let group = usize::from(order[j / 4]) / 4 + j % 4;
-                        _mm512_store_si512(step.add(group * W_VECTOR).cast(), v);
-                    }
-                }
-                _mm512_store_ps(step.add(W_D).cast(), head.d);
-                if B::HAS_MIN {
-                    _mm512_store_ps(step.add(W_DMIN).cast(), head.dmin);
-                    for (k, mins) in head.mins.iter().take(32 / B::SUB).enumerate() {
-                        for (j, &pairs) in dwords_4(*mins).iter().enumerate() {
-                            _mm512_store_si512(step.add(W_MINS + (4 * k + j) * W_VECTOR).cast(), pairs);
-                        }
-                    }
-                }
+                store_codes::<B>(&codes, step);
+                store_head::<B>(&head, step.add(W_D));
                 if B::FLAT.is_none() {
                     pack_scales::<B>(&head.scales, step.add(scales_at::<B>()));
                 }
                 for p in &mut row {
                     *p = p.wrapping_add(size_of::<B>());
                 }
+            }
+        }
+    }
+}
+
+/// Sixteen rows of four registers of codes, as groups of four elements.
+///
+/// # Safety
+/// AVX-512 is there and `out`, 64-byte aligned, takes half of each of 64 vectors.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+pub(super) unsafe fn store_codes<B: Leaf>(codes: &[[__m512i; 16]; 4], out: *mut u8) {
+    for (codes, order) in codes.iter().zip(&B::ORDER) {
+        for (j, &v) in transpose_16(codes).iter().enumerate() {
+            let group = usize::from(order[j / 4]) / 4 + j % 4;
+            // SAFETY: the caller's promise.
+            unsafe { _mm512_store_si512(out.add(group * W_VECTOR).cast(), v) };
+        }
+    }
+}
+
+/// The scales of 16 blocks and, if there are any, those of their minima and pairs of minima, a vector each.
+///
+/// # Safety
+/// AVX-512 is there and `out`, 64-byte aligned, takes half of every vector.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+pub(super) unsafe fn store_head<B: Leaf>(head: &Head, out: *mut u8) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        _mm512_store_ps(out.cast(), head.d);
+        if !B::HAS_MIN {
+            return;
+        }
+        _mm512_store_ps(out.add(W_DMIN - W_D).cast(), head.dmin);
+        for (k, mins) in head.mins.iter().take(32 / B::SUB).enumerate() {
+            for (j, &pairs) in dwords_4(*mins).iter().enumerate() {
+                _mm512_store_si512(out.add(W_MINS - W_D + (4 * k + j) * W_VECTOR).cast(), pairs);
             }
         }
     }
@@ -152,7 +177,7 @@ unsafe fn flat_codes<B: Leaf>(codes: [__m512i; 4], scales: *const i8) -> [__m512
 /// A 16 x 16 transposition of dwords: register j holds dword j of every row.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-pub(super) fn transpose_16(p: &[__m512i; 16]) -> [__m512i; 16] {
+fn transpose_16(p: &[__m512i; 16]) -> [__m512i; 16] {
     // Per four rows: dword j of the four rows in each 128-bit part, j = 0, 1, 2, 3.
     let mut four = [[_mm512_setzero_si512(); 4]; 4];
     for (four, p) in four.iter_mut().zip(p.as_chunks::<4>().0) {
