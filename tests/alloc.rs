@@ -7,6 +7,7 @@ use common::engines::{engine, file, nano, tokens};
 use quipu::engine::{
     Engine, EngineOptions, GenerateOptions, Logits, ProfileOptions, SamplerParams, StepInput, StopReason,
 };
+use quipu::loader::synth::Shape;
 use quipu::quant::DType;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -86,13 +87,16 @@ fn a_token_allocates_nothing() {
     drop(std::hint::black_box(vec![1u8]));
     assert!(CALLS.load(Ordering::SeqCst) > before, "the allocator does not count");
 
-    let models =
-        [DType::F32, DType::F16, DType::Q8_0, DType::Q4_1].map(|dtype| (dtype, file(&nano(), dtype)));
+    let shape = Shape { head_dim: 32, ..nano() };
+    let models = [DType::F32, DType::F16, DType::Q8_0, DType::Q4_1].map(|dtype| (dtype, file(&shape, dtype)));
     // Writing them used rayon's threads, which may still be on their way to sleep.
     std::thread::sleep(std::time::Duration::from_millis(200));
     for (dtype, model) in models {
         for threads in [1, 2, 3] {
-            let mut e = engine(&model, EngineOptions { threads: Some(threads), ..Default::default() });
+            let cache =
+                if dtype == DType::Q4_1 { (DType::Q8_0, DType::Q4_0) } else { (DType::F16, DType::F16) };
+            let options = EngineOptions { type_k: cache.0, type_v: cache.1, ..Default::default() };
+            let mut e = engine(&model, EngineOptions { threads: Some(threads), ..options });
             assert_eq!((e.stats().graphs_built, e.stats().plans_built), (1, 2));
             let greedy = GenerateOptions {
                 sampler: SamplerParams { ignore_eos: true, ..SamplerParams::greedy() },

@@ -151,6 +151,28 @@ fn sizes_that_nothing_divides() {
     every_way("odd F32", &odd(), DType::F32, &base);
 }
 
+/// Heads of one block and of three, keys and values alike and not.
+#[test]
+fn caches_of_blocks() {
+    let of = |type_k, type_v| EngineOptions { type_k, type_v, ..options() };
+    let shape = Shape { head_dim: 32, ..nano() };
+    every_way("Q8_0 cache", &shape, DType::Q8_0, &of(DType::Q8_0, DType::Q8_0));
+    every_way("Q4_0 cache", &shape, DType::F16, &of(DType::Q4_0, DType::Q4_0));
+    let shape = Shape { head_dim: 96, n_head: 3, n_head_kv: 1, ..nano() };
+    every_way("mixed cache", &shape, DType::F16, &of(DType::Q8_0, DType::Q4_0));
+    every_way("Q4_0 and F32 cache", &nano_of("qwen3"), DType::Q8_0, &of(DType::Q4_0, DType::F32));
+    // They do lose something.
+    let file = file(&Shape { head_dim: 32, ..nano() }, DType::F16);
+    let rows = [
+        (DType::F16, DType::F16),
+        (DType::Q8_0, DType::F16),
+        (DType::Q4_0, DType::F16),
+        (DType::F16, DType::Q8_0),
+    ]
+    .map(|(k, v)| expected_of(&file, &of(k, v), 40));
+    assert!((1..4).all(|i| rows[i] != rows[0] && (0..i).all(|j| rows[j] != rows[i])));
+}
+
 /// The nano shape of an architecture, with room for several chunks of attention.
 fn nano_of(arch: &str) -> Shape {
     Shape { n_ctx: 1024, ..Shape::named(&format!("nano-{arch}")).unwrap().clone() }

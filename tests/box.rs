@@ -163,9 +163,20 @@ const WORSE: &[(DType, f64)] = &[
     (DType::Q2_K, 100.0),
 ];
 
+/// Of the held-out text, with keys and values in these types.
+fn perplexity(model: &Bytes, n_ctx: u32, (type_k, type_v): (DType, DType)) -> f64 {
+    let limits = EngineOptions { n_ctx: Some(n_ctx), n_outputs: 128, ..EngineOptions::default() };
+    let mut engine = engine(model, EngineOptions { type_k, type_v, ..limits });
+    let mut tokens = Vec::new();
+    let special = EncodeOptions { add_special: true, parse_special: false };
+    let text = std::fs::read_to_string(data("held.txt")).unwrap();
+    engine.tokenizer().encode(&text, special, &mut tokens).unwrap();
+    let options = PerplexityOptions { n_ctx, chunks: None, n_seq: 1, cancel: None };
+    engine.perplexity(&tokens, &options, &mut |_| ()).unwrap().unwrap().ppl
+}
+
 #[test]
 fn perplexity_of_every_type_is_that_of_llama_cpp_and_near_that_of_f32() {
-    let text = std::fs::read_to_string(data("held.txt")).unwrap();
     for name in boxed::names() {
         let (source, facts) = (shipped(name), facts(name));
         let n_ctx = facts["context"].as_u64().unwrap() as u32;
@@ -173,13 +184,7 @@ fn perplexity_of_every_type_is_that_of_llama_cpp_and_near_that_of_f32() {
         assert_eq!(figures.len(), WORSE.len(), "every type has a figure");
         let mut best = 0.0;
         for (dtype, worse) in WORSE {
-            let options = EngineOptions { n_ctx: Some(n_ctx), n_outputs: 128, ..EngineOptions::default() };
-            let mut engine = engine(&as_type(&source, *dtype), options);
-            let mut tokens = Vec::new();
-            let special = EncodeOptions { add_special: true, parse_special: false };
-            engine.tokenizer().encode(&text, special, &mut tokens).unwrap();
-            let options = PerplexityOptions { n_ctx, chunks: None, n_seq: 1, cancel: None };
-            let ours = engine.perplexity(&tokens, &options, &mut |_| ()).unwrap().unwrap().ppl;
+            let ours = perplexity(&as_type(&source, *dtype), n_ctx, (DType::F16, DType::F16));
             let theirs = figures[&dtype.to_string().to_lowercase()].as_f64().unwrap();
             let apart = 100.0 * (ours / theirs - 1.0).abs();
             if *dtype == DType::F32 {
@@ -192,6 +197,47 @@ fn perplexity_of_every_type_is_that_of_llama_cpp_and_near_that_of_f32() {
             assert!(apart < 0.1, "{name} {dtype}: {ours} and llama.cpp {theirs}");
             assert!(more <= *worse, "{name} {dtype}: {more:.2} % worse than F32");
         }
+    }
+}
+
+/// Types of keys and values, and how many percent worse than with a cache of F16 the model in F32 may be.
+const CACHES: &[(DType, DType, f64)] = &[
+    (DType::F32, DType::F32, 0.02),
+    (DType::F16, DType::F16, 0.0),
+    (DType::Q8_0, DType::Q8_0, 0.1),
+    (DType::Q8_0, DType::Q4_0, 0.1),
+    (DType::Q4_0, DType::Q8_0, 0.3),
+    (DType::Q4_0, DType::Q4_0, 0.6),
+];
+
+#[test]
+fn perplexity_with_every_cache_is_near_that_of_llama_cpp() {
+    for name in boxed::names() {
+        let (model, facts) = (f32_of(name), facts(name));
+        let n_ctx = facts["context"].as_u64().unwrap() as u32;
+        let figures = facts["cache_perplexity"].as_object().unwrap();
+        assert_eq!(figures.len(), CACHES.len(), "every cache has a figure");
+        let base = perplexity(&model, n_ctx, (DType::F16, DType::F16));
+        for (k, v, worse) in CACHES {
+            let ours = perplexity(&model, n_ctx, (*k, *v));
+            let theirs = figures[&format!("{k}/{v}").to_lowercase()].as_f64().unwrap();
+            let more = 100.0 * (ours / base - 1.0);
+            println!("{name} {k}/{v}: {ours:.4}, llama.cpp {theirs:.4}, {more:+.2} % of F16");
+            assert!(more <= *worse, "{name} {k}/{v}: {more:.2} % worse than F16");
+            assert!((ours / theirs - 1.0).abs() < 0.001, "{name} {k}/{v}: {ours} and llama.cpp {theirs}");
+        }
+    }
+}
+
+#[test]
+fn a_cache_of_blocks_streams_and_answers() {
+    for cache in [["-ctk", "q8_0", "-ctv", "q4_0"], ["-ctk", "q4_0", "-ctv", "f16"]] {
+        let run = quipu(&[&["run", "-p", "Once upon a time", "--temp", "0"][..], &cache].concat());
+        assert_eq!(run.code, Some(0), "{}", run.stderr);
+        assert!(run.stdout.split_whitespace().count() >= 60, "{}", run.stdout);
+        let chat =
+            quipu(&[&["chat", "-p", "What does a cow eat?", "-st", "--temp", "0"][..], &cache].concat());
+        assert_eq!((chat.code, chat.stdout.trim()), (Some(0), "A cow eats grass."), "{}", chat.stderr);
     }
 }
 

@@ -151,6 +151,37 @@ fn other_cache_types_are_computed_again() {
 }
 
 #[test]
+fn a_saved_cache_of_blocks_goes_on_with_the_same_bits() {
+    let model = file(&Shape { head_dim: 32, ..nano() }, DType::Q8_0);
+    let of = |type_k, type_v| EngineOptions { type_k, type_v, ..one_thread() };
+    let mut e = engine(&model, of(DType::Q8_0, DType::Q4_0));
+    let mut session = e.new_session().unwrap();
+    let text = tokens(300, 1);
+    e.step(&mut [StepInput { session: &mut session, tokens: &text, logits: Logits::None }]).unwrap();
+    let mut saved = Vec::new();
+    e.save_session(&session, serde_json::Value::Null, &mut saved).unwrap();
+    // 2 layers of 2 heads, of one block of keys and one of values for each token.
+    assert!((300 * 4 * (34 + 18)..300 * 4 * (34 + 18) + 4000).contains(&saved.len()), "{}", saved.len());
+    let want = all_bits(&mut e, &mut session, &[5, 6, 7]);
+    for (isa, threads) in [(None, 1), (Some(Isa::Scalar), 1), (None, 3)] {
+        let options = EngineOptions { isa, threads: Some(threads), ..of(DType::Q8_0, DType::Q4_0) };
+        let mut other = engine(&model, options);
+        let mut restored = other.load_session(&saved[..]).unwrap();
+        assert!(!restored.recomputed && restored.session.tokens() == text);
+        assert_eq!(all_bits(&mut other, &mut restored.session, &[5, 6, 7]), want);
+    }
+    for (k, v) in [(DType::Q4_0, DType::Q8_0), (DType::F16, DType::Q4_0), (DType::Q8_0, DType::F16)] {
+        let mut other = engine(&model, of(k, v));
+        let mut restored = other.load_session(&saved[..]).unwrap();
+        assert!(restored.recomputed, "{k} {v}");
+        let mut fresh = other.new_session().unwrap();
+        other.step(&mut [StepInput { session: &mut fresh, tokens: &text, logits: Logits::None }]).unwrap();
+        let want = all_bits(&mut other, &mut fresh, &[5]);
+        assert_eq!(all_bits(&mut other, &mut restored.session, &[5]), want, "{k} {v}");
+    }
+}
+
+#[test]
 fn an_answer_that_is_stopped_stays_and_the_conversation_goes_on() {
     let mut e = small();
     let mut chat = Chat::new(&e, ChatTemplate::builtin("plain").unwrap()).unwrap();

@@ -9,6 +9,7 @@ use common::process::quipu;
 use quipu::backends::Isa;
 use quipu::debug::compare::{compare, made_by};
 use quipu::debug::record::record;
+use quipu::debug::scores::attention_scores;
 use quipu::debug::trace_file::TraceFile;
 use quipu::engine::{Engine, EngineOptions, TraceOptions};
 use quipu::loader::Bytes;
@@ -101,6 +102,31 @@ fn other_faults_and_other_activations_are_found_too() {
     every_kind_is_found("mixed", &mixed(&shape, &types), options(), &faults);
     let f16 = EngineOptions { type_k: DType::F32, fuse: FuseOptions::none(), ..options() };
     every_kind_is_found("F16", &model("nano-qwen2", DType::F16), f16, &faults);
+    for (type_k, type_v) in [(DType::Q8_0, DType::Q4_0), (DType::Q4_0, DType::Q8_0)] {
+        for fuse in [FuseOptions::none(), FuseOptions::default()] {
+            let blocks = EngineOptions { type_k, type_v, fuse, ..options() };
+            every_kind_is_found("cache of blocks", &model("nano-qwen3", DType::Q8_0), blocks, &faults);
+        }
+    }
+}
+
+#[test]
+fn scores_computed_again_end_in_the_bits_of_the_run() {
+    let file = model("nano-qwen3", DType::Q8_0);
+    for (type_k, type_v) in [(DType::F16, DType::F16), (DType::Q8_0, DType::Q4_0), (DType::Q4_0, DType::Q8_0)]
+    {
+        let mut e = engine(&file, EngineOptions { type_k, type_v, fuse: FuseOptions::none(), ..options() });
+        let trace = e.trace(&tokens(21, 4), &TraceOptions::default()).unwrap();
+        let scores = attention_scores(e.plan(Phase::Prefill).unwrap(), &trace);
+        for layer in 0..2 {
+            let again = scores.iter().find(|v| v.name == format!("kqv-{layer}")).unwrap();
+            assert_eq!(
+                again.data,
+                trace.find(&format!("kqv_out-{layer}")).unwrap().data,
+                "{type_k} {type_v}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -85,6 +85,47 @@ fn six_shapes_hold() {
     held("nano-phi3-long", DType::BF16, &["-c", "300", "--isa", "scalar"]);
 }
 
+/// A token of tiny-llama has 2 layers of 4 heads of one block each, of 34 and of 18 bytes.
+#[test]
+fn caches_of_blocks_hold() {
+    held("tiny-llama", DType::Q8_0, &["-ctk", "q8_0", "-ctv", "q4_0"]);
+    held("tiny-qwen3", DType::Q4_K, &["-ctk", "q4_0", "-ctv", "q8_0", "-c", "96", "-lm", "read"]);
+    let model = Model::new("tiny-llama", DType::Q8_0);
+    let cache = |k, v| {
+        let types = ["--cache-type-k", k, "--cache-type-v", v, "-c", "512", "--format", "json"];
+        let o = quipu(&[&["plan", "-m", text(&model.path())][..], &types].concat());
+        json(&o)["totals"]["kv_bytes"].as_u64().unwrap()
+    };
+    assert_eq!(cache("q8_0", "q4_0"), 512 * 2 * 4 * (34 + 18));
+    assert_eq!(cache("q8_0", "f16"), 512 * 2 * 4 * (34 + 64));
+    assert_eq!(cache("f16", "f16"), 512 * 2 * 4 * (64 + 64));
+}
+
+#[test]
+fn heads_that_are_no_whole_blocks_are_refused_before_loading() {
+    let model = Model::new("nano-phi3", DType::F32);
+    let m = model.path();
+    for command in [&["run", "-p", "x", "-lm", "read"][..], &["plan"], &["bench", "-p", "8", "-n", "2"]] {
+        let o = quipu(&[command, &["-m", text(&m), "-ctk", "q8_0", "-ctv", "q4_0"]].concat());
+        assert_eq!(o.code, Some(2), "{command:?}: {}", o.stderr);
+        let [k, v] = o.stderr.lines().collect::<Vec<_>>()[..] else { panic!("{}", o.stderr) };
+        for (line, parts) in [
+            (k, ["--cache-type-k", "Q8_0 for key heads of 24 elements", "-ctk f16"]),
+            (v, ["--cache-type-v", "Q4_0 for value heads of 24 elements", "-ctv f16"]),
+        ] {
+            assert!(line.contains("[CacheTypeMisfit]") && line.contains("a multiple of 32"), "{line}");
+            assert!(parts.iter().all(|p| line.contains(p)), "{line}");
+        }
+        assert!(o.stdout.is_empty());
+    }
+    // One that fits is no excuse for the other; what has no kernels is no cache type at all.
+    let one = quipu(&["run", "-m", text(&m), "-p", "x", "-ctv", "q8_0"]);
+    assert!(one.code == Some(2) && !one.stderr.contains("--cache-type-k"), "{}", one.stderr);
+    assert_eq!(quipu(&["run", "-m", text(&m), "-p", "x", "-ctk", "q6_k"]).code, Some(2));
+    let e = Engine::load(&m, EngineOptions { type_v: DType::Q6_K, ..EngineOptions::default() }).unwrap_err();
+    assert!(e.class() == quipu::Class::Usage && e.to_string().contains("F32, F16, Q8_0, Q4_0"), "{e}");
+}
+
 /// Likelihoods of a whole vocabulary for each token are memory that no plan states.
 #[test]
 fn a_peak_that_was_not_planned_is_found() {

@@ -41,6 +41,17 @@ fn every_architecture_says_the_same_under_every_condition() {
 }
 
 #[test]
+fn caches_of_blocks_say_the_same_under_every_condition() {
+    let model = model("nano-qwen3", DType::Q8_0);
+    for (type_k, type_v) in [(DType::Q8_0, DType::Q8_0), (DType::Q4_0, DType::Q8_0)] {
+        let base = EngineOptions { type_k, type_v, ..one_thread() };
+        let done = verify(&|o| Ok(engine(&model, o)), &base, &options(), &mut |_| {}).unwrap();
+        let wrong: Vec<_> = done.conditions.iter().filter(|c| !c.same).collect();
+        assert!(done.is_same() && done.conditions.len() > 20, "{type_k} {type_v}: {wrong:#?}");
+    }
+}
+
+#[test]
 fn an_engine_that_differs_is_caught_and_the_first_value_named() {
     let (sound, other) = (model("nano-llama", DType::F32), model("nano-llama", DType::F32).to_vec());
     // One weight of the second block's gate, a little larger.

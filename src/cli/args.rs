@@ -100,6 +100,12 @@ pub enum CacheType {
     F32,
     /// Two bytes an element
     F16,
+    /// 34 bytes for 32 elements
+    #[value(name = "q8_0")]
+    Q8_0,
+    /// 18 bytes for 32 elements
+    #[value(name = "q4_0")]
+    Q4_0,
 }
 
 impl CacheType {
@@ -108,6 +114,8 @@ impl CacheType {
         match self {
             CacheType::F32 => DType::F32,
             CacheType::F16 => DType::F16,
+            CacheType::Q8_0 => DType::Q8_0,
+            CacheType::Q4_0 => DType::Q4_0,
         }
     }
 }

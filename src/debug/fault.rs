@@ -122,7 +122,7 @@ impl Fault {
                     return;
                 }
                 FaultKind::Zero => b.fill(0),
-                FaultKind::Swap => b[block / 2 - 8..block / 2 + 8].rotate_left(1),
+                FaultKind::Swap => b[(block / 2 - 8).max(2)..block / 2 + 8].rotate_left(1),
                 FaultKind::Scale if f32_scale => {
                     let d = f32::from_le_bytes([b[0], b[1], b[2], b[3]]) * 1.5;
                     b[..4].copy_from_slice(&d.to_le_bytes());

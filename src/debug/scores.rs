@@ -79,10 +79,10 @@ impl Cache {
         let cell_bytes = dtype.row_bytes(dim).unwrap_or(0);
         let n = rows.data.len() / cols.max(1);
         let mut bytes = vec![0u8; heads * n * cell_bytes];
-        if let (Some(codec), true) = (dtype.codec(), cell_bytes > 0) {
+        if cell_bytes > 0 {
             for (i, cell) in bytes.chunks_exact_mut(cell_bytes).enumerate() {
                 let from = i % n * cols + i / n * dim;
-                (codec.encode)(&rows.data[from..from + dim], cell);
+                kv_append::reference(dtype, &rows.data[from..from + dim], cell);
             }
         }
         Cache { bytes, dtype, dim, cell_bytes, head_bytes: n * cell_bytes }

@@ -138,14 +138,18 @@ pub(super) fn shortfall(
 /// The flags that would make it fit.
 fn remedy(need: &Memory, have: Budget, kv: &KvLayout, smaller_passes: Option<(u32, u64)>) -> String {
     let room = have.bytes.saturating_sub(need.without_cache());
-    let halves = KvLayout { type_k: DType::F16, type_v: DType::F16, ..*kv };
     let mut ways = Vec::new();
     // A handful of tokens is no context.
     if let Some(n) = cells_that_fit(kv, room).filter(|n| *n >= 32 && *n < kv.n_ctx) {
         ways.push(format!("-c {n} fits"));
     }
-    if halves != *kv && halves.total_bytes().is_some_and(|b| b <= room) {
-        ways.push("-ctk f16 -ctv f16 fits".into());
+    // The first that fits loses least; a type whose blocks do not divide the heads has no size.
+    for (dtype, name) in [(DType::F16, "f16"), (DType::Q8_0, "q8_0"), (DType::Q4_0, "q4_0")] {
+        let other = KvLayout { type_k: dtype, type_v: dtype, ..*kv };
+        if other != *kv && other.total_bytes().is_some_and(|b| b <= room) {
+            ways.push(format!("-ctk {name} -ctv {name} fits"));
+            break;
+        }
     }
     if let Some((rows, total)) = smaller_passes.filter(|(_, total)| *total <= have.bytes) {
         ways.push(format!("-ub {rows} fits ({})", human(total)));
@@ -229,7 +233,9 @@ mod tests {
     fn the_hint_is_what_fits() {
         let kv = kv(8192, DType::F32); // 4 KiB a token: 32 MiB
         let hint = |have, smaller| shortfall(&need(&kv), stated(have), &kv, smaller).hint;
-        assert_eq!(hint(120 * MIB, None), "-c 2560 fits");
+        assert_eq!(hint(114 * MIB, None), "-c 1024 fits");
+        assert_eq!(hint(115 * MIB, None), "-c 1280 fits; -ctk q4_0 -ctv q4_0 fits");
+        assert_eq!(hint(120 * MIB, None), "-c 2560 fits; -ctk q8_0 -ctv q8_0 fits");
         assert_eq!(hint(130 * MIB, None), "-c 5120 fits; -ctk f16 -ctv f16 fits");
         assert_eq!(hint(110 * MIB, Some((32, 105 * MIB))), "-ub 32 fits (105.0 MiB)");
         assert!(hint(100 * MIB, None).contains("smaller weights would fit, in a file of 58.0 MiB"));

@@ -5,6 +5,7 @@ use crate::backends::team::MAX_THREADS;
 use crate::error::{Class, Error, Problem, Result};
 use crate::loader::{LoadMode, OverrideValue};
 use crate::models::Architecture;
+use crate::ops::kv_append::TYPES;
 use crate::plan::FuseOptions;
 use crate::quant::DType;
 
@@ -27,9 +28,9 @@ pub struct EngineOptions {
     pub n_seq_max: u32,
     /// Most rows of logits that one step can return.
     pub n_outputs: u32,
-    /// Type of cached keys: F16 or F32.
+    /// Type of cached keys: F16, F32, or Q8_0 or Q4_0 where heads are whole blocks of 32.
     pub type_k: DType,
-    /// Type of cached values: F16 or F32.
+    /// Type of cached values, alike; the two need not be the same.
     pub type_v: DType,
     /// Instruction set; `None` for the best this machine has.
     pub isa: Option<Isa>,
@@ -94,7 +95,7 @@ impl EngineOptions {
             demand((1..=most).contains(&n), "n_ctx", n.to_string(), format!("1 to {most}"));
         }
         for (field, t) in [("type_k", self.type_k), ("type_v", self.type_v)] {
-            demand(t == DType::F16 || t == DType::F32, field, t.to_string(), "F16 or F32".into());
+            demand(TYPES.contains(&t), field, t.to_string(), TYPES.map(DType::name).join(", "));
         }
         Error::from_problems(Class::Usage, problems)
     }

@@ -22,9 +22,9 @@ pub trait TensorTypes {
 /// Types of the cache, chosen by the user and written into the graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheTypes {
-    /// Of keys: F32 or F16.
+    /// Of keys: one of [`kv_append::TYPES`](crate::ops::kv_append::TYPES).
     pub k: DType,
-    /// Of values: F32 or F16.
+    /// Of values, alike.
     pub v: DType,
 }
 

@@ -67,10 +67,12 @@ pub struct Declared {
 /// Reads hyper-parameters, builds the graph and finds every weight, from the header alone.
 ///
 /// Errors: what hyper-parameters, architecture, weights or graph find wrong; each stage reports all it finds.
+/// `CacheTypeMisfit` (usage) for a cache whose blocks do not divide the model's heads.
 pub fn declare(gguf: &Gguf, extra: &[Architecture], cache: CacheTypes) -> Result<Declared> {
     let arch = find(gguf, extra)?;
     let hparams = Hparams::read(gguf)?;
     Error::from_problems(Class::Model, (arch.refuse)(&hparams))?;
+    Error::from_problems(Class::Usage, misfits(cache, &hparams))?;
     let mut g = GraphBuilder::new(arch.name, gguf, cache);
     (arch.build)(&mut g, &hparams);
     let (graph, problems) = g.finish_partly();
@@ -84,6 +86,23 @@ pub fn declare(gguf: &Gguf, extra: &[Architecture], cache: CacheTypes) -> Result
     Error::from_problems(Class::Model, problems)?;
     let slots = demanded.slots.into_iter().flatten().collect();
     Ok(Declared { hparams, graph, slots, extra: demanded.extra })
+}
+
+/// One problem for each type of a cache whose blocks do not divide a head of the model.
+fn misfits(cache: CacheTypes, hp: &Hparams) -> Vec<Problem> {
+    let parts = [
+        ("--cache-type-k", "-ctk", "key", cache.k, hp.head_dim_k),
+        ("--cache-type-v", "-ctv", "value", cache.v, hp.head_dim_v),
+    ];
+    let misfits = parts.into_iter().filter(|(.., t, dim)| t.row_bytes(*dim as usize).is_none());
+    misfits
+        .map(|(flag, short, what, t, dim)| {
+            Problem::new("CacheTypeMisfit", flag)
+                .found(format!("{t} for {what} heads of {dim} elements"))
+                .expected(format!("heads of a multiple of {} elements", t.block()))
+                .hint(format!("{short} f16 and {short} f32 fit heads of any size"))
+        })
+        .collect()
 }
 
 /// What a graph demands of a file: every tensor once, whole, in the order they are first named.

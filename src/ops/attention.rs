@@ -58,12 +58,12 @@ pub fn cost(a: &Attrs, args: &[ValueType], outs: &[ValueType], n: &Sizes) -> Cos
     }
 }
 
-/// The cached keys or values of one head: cell after cell, each `dim` elements of F32 or F16.
+/// The cached keys or values of one head: cell after cell, each `dim` elements of a type that caches have.
 #[derive(Clone, Copy, Debug)]
 pub struct Cells<'a> {
     /// Their bytes: a whole number of cells.
     pub bytes: &'a [u8],
-    /// F32 or F16.
+    /// One of [`TYPES`](super::kv_append::TYPES).
     pub dtype: DType,
     /// Elements of a cell.
     pub dim: usize,

@@ -29,7 +29,7 @@ pub use iq4_nl::{BlockIQ4_NL, VALUES as IQ4_VALUES};
 pub use iq4_xs::BlockIQ4_XS;
 pub use q2_k::BlockQ2_K;
 pub use q3_k::BlockQ3_K;
-pub use q4_0::BlockQ4_0;
+pub use q4_0::{BlockQ4_0, quantize_row as quantize_row_q4_0};
 pub use q4_1::BlockQ4_1;
 pub use q4_k::BlockQ4_K;
 pub use q5_0::BlockQ5_0;

@@ -5,7 +5,7 @@
 Wants the packages of tools/reference (and torch and transformers, in the same environment or in the one named by
 --torch). Every model is looked at in F32, decoded from the file that is shipped: tensors of every layer and logits from
 both engines, llama.cpp's greedy continuations and ids of held-out texts, and its perplexity of a held-out text in every
-type. For each model a trace of each engine and one JSON file.
+type and with every type of cache. For each model a trace of each engine and one JSON file.
 """
 
 import argparse
@@ -35,6 +35,7 @@ TRACED_TOKENS = 8
 FIRST = "attn_norm Qcur_proj Kcur_proj Vcur Qcur Kcur kq kq_soft_max attn_out ffn_out l_out".split()
 ALL = ("Kcur", "Vcur", "l_out")
 TYPES = "f32 f16 bf16 q8_0 q4_0 q4_1 q5_0 q5_1 q2_k q3_k q4_k q5_k q6_k iq4_nl iq4_xs".split()
+CACHES = (("f32", "f32"), ("f16", "f16"), ("q8_0", "q8_0"), ("q8_0", "q4_0"), ("q4_0", "q8_0"), ("q4_0", "q4_0"))
 CONTEXT = 256
 GREEDY = 80
 
@@ -68,9 +69,9 @@ def torch_trace(python, model, tokens, folder):
     return measure.load(out)
 
 
-def perplexity(program, model, text):
+def perplexity(program, model, text, *more):
     """llama-perplexity's figure."""
-    command = [program, "-m", model, "-f", text, "-c", str(CONTEXT), "-b", str(CONTEXT), "-t", "2", "--no-repack"]
+    command = [program, "-m", model, "-f", text, "-c", str(CONTEXT), "-b", str(CONTEXT), "-t", "2", "--no-repack", *more]
     # Now and then it dies before its first figure.
     for _ in range(5):
         done = subprocess.run([*map(str, command)], capture_output=True, text=True)
@@ -106,6 +107,10 @@ def golden(args, model, folder):
         quantise(args.quipu, f32, quantised, kind)
         figures[kind] = perplexity(args.perplexity, quantised, text)
         print(f"{model.name} {kind}: perplexity {figures[kind]}", flush=True)
+    caches = {}
+    for k, v in CACHES:
+        caches[f"{k}/{v}"] = perplexity(args.perplexity, f32, text, "-ctk", k, "-ctv", v, "-fa", "on")
+        print(f"{model.name} cache of {k}/{v}: perplexity {caches[f'{k}/{v}']}", flush=True)
     facts = {
         "model": model.name,
         "engine": llamacpp.ENGINE,
@@ -113,6 +118,7 @@ def golden(args, model, folder):
         "texts": texts,
         "context": CONTEXT,
         "perplexity": figures,
+        "cache_perplexity": caches,
     }
     (args.out / f"{model.name}.json").write_text(json.dumps(facts, indent=1) + "\n")
     (args.out / "held.txt").write_text(text.read_text())

@@ -9,13 +9,14 @@
 //! The order of operations is the reference's whatever the tile, so how rows and heads are cut is free: heads are
 //! shared over the team, and the share rotates from tile to tile so that an uneven cut evens out.
 
-use super::attention_tile::{scores_of_columns, scores_of_rows, softmax, weigh, widen, widen_transposed};
+use super::attention_tile::{scores_of_columns, scores_of_rows, softmax, weigh};
+use super::cells::{widen, widen_transposed};
 use super::entry::rows;
 use super::simd::{LANES, Simd};
 use crate::backends::{Case, KernelCtx};
 use crate::ops::Op;
 use crate::ops::attention::{Attrs, CHUNK, Cells, Softmax, reference};
-use crate::quant::DType;
+use crate::ops::kv_append::TYPES;
 use std::ops::Range;
 
 /// Most queries (rows times heads of one group) of a tile.
@@ -61,10 +62,9 @@ impl Dims {
 }
 
 fn supports(case: &Case<'_>) -> Result<(), &'static str> {
-    let widened = |d: DType| d == DType::F32 || d == DType::F16;
     match case.args {
-        [_, k, v] if widened(k.dtype) && widened(v.dtype) => Ok(()),
-        _ => Err("only caches of F32 and F16"),
+        [_, k, v] if TYPES.contains(&k.dtype) && TYPES.contains(&v.dtype) => Ok(()),
+        _ => Err("only caches of F32, F16, Q8_0 and Q4_0"),
     }
 }
 

@@ -1,4 +1,5 @@
-//! The inner loops of attention: cells widened to f32, scores of 16 cells at a time, weighted sums of values.
+//! The inner loops of attention: scores of 16 cells at a time, weighted sums of values. [`cells`](super::cells) has widened
+//! both to f32.
 //!
 //! Scores come in two shapes with the same bits. `scores_of_rows` keeps lane j as partial j of one cell and sums the
 //! lanes of 16 cells together; it needs no preparation, which suits few queries. `scores_of_columns` reads keys
@@ -6,60 +7,7 @@
 //! suits many queries over the same keys.
 
 use super::simd::{LANES, Simd};
-use crate::ops::attention::{CHUNK, Cells};
-use crate::quant::DType;
-
-/// Elements d.. (at most 16) of cell i, then +0.
-#[inline(always)]
-fn part<S: Simd>(s: S, cells: &Cells<'_>, i: usize, d: usize) -> S::V {
-    let n = (cells.dim - d).min(LANES);
-    let first = i * cells.dim + d;
-    if cells.dtype == DType::F32 {
-        let bytes = &cells.bytes[4 * first..4 * (first + n)];
-        // SAFETY: n elements of four bytes, aligned as the cache is, and any bits are an f32.
-        return s.load_upto(unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), n) });
-    }
-    let bytes = &cells.bytes[2 * first..2 * (first + n)];
-    // SAFETY: n elements of two bytes, aligned as the cache is, and any bits are a u16.
-    let halves: &[u16] = unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), n) };
-    match halves.first_chunk::<LANES>() {
-        Some(h) => s.load_f16(h),
-        None => {
-            let mut h = [0u16; LANES];
-            h[..n].copy_from_slice(halves);
-            s.load_f16(&h)
-        }
-    }
-}
-
-/// Cells first.. as f32, padded to `width`, a multiple of 16: as many as `out` has rows, +0 for those past the end.
-#[inline(always)]
-pub(super) fn widen<S: Simd>(s: S, cells: &Cells<'_>, first: usize, width: usize, out: &mut [f32]) {
-    let n = cells.len();
-    for (i, row) in out.chunks_exact_mut(width).enumerate() {
-        for (c, o) in row.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
-            let v = if first + i < n { part(s, cells, first + i, c * LANES) } else { s.zero() };
-            s.store(v, o);
-        }
-    }
-}
-
-/// Sixteen cells first.. transposed: `out[d]` holds element d of each; +0 for cells and elements past the end.
-#[inline(always)]
-pub(super) fn widen_transposed<S: Simd>(s: S, cells: &Cells<'_>, first: usize, out: &mut [f32]) {
-    let n = (cells.len() - first).min(LANES);
-    let columns = out.as_chunks_mut::<LANES>().0;
-    for (c, columns) in columns.chunks_exact_mut(LANES).enumerate() {
-        let mut block = [s.zero(); LANES];
-        for (i, row) in block[..n].iter_mut().enumerate() {
-            *row = part(s, cells, first + i, c * LANES);
-        }
-        let block = s.transpose(&block);
-        for (o, v) in columns.iter_mut().zip(&block) {
-            s.store(*v, o);
-        }
-    }
-}
+use crate::ops::attention::CHUNK;
 
 /// Scores of one query with 16 cells: `q` has `width` elements, `rows` is 16 cells of `width`.
 #[inline(always)]

@@ -1,11 +1,11 @@
 //! kv_append: every thread takes some heads of some rows; also the stores that fused kernels end with.
 
+use super::cells::store;
 use super::entry::rows;
-use super::simd::{LANES, Scalar, Simd};
+use super::simd::{Scalar, Simd};
 use crate::backends::{KernelCtx, no_scratch, supports_all};
 use crate::ops::Op;
 use crate::ops::kv_append::Attrs;
-use crate::quant::DType;
 
 /// Stores the key of row `t` and key-value head `head` at the row's position in its sequence's cache.
 ///
@@ -32,32 +32,6 @@ pub(super) unsafe fn store_v<S: Simd>(s: S, ctx: &KernelCtx<'_>, layer: u32, t: 
     debug_assert_eq!(v.len(), ctx.kv.head_dim_v as usize);
     // SAFETY: the offset lies in the sequence's cache, which is aligned to 64 and owned by the step.
     unsafe { store(s, ctx.kv.type_v, v, seq.base.add(at)) }
-}
-
-/// # Safety
-/// `to` is valid and aligned for `x.len()` elements of the type, F32 or F16, and nobody else writes there.
-#[inline(always)]
-unsafe fn store<S: Simd>(s: S, dtype: DType, x: &[f32], to: *mut u8) {
-    if dtype == DType::F32 {
-        // SAFETY: the caller's promise.
-        unsafe { std::slice::from_raw_parts_mut(to.cast::<f32>(), x.len()) }.copy_from_slice(x);
-        return;
-    }
-    debug_assert_eq!(dtype, DType::F16);
-    // SAFETY: the caller's promise.
-    let out = unsafe { std::slice::from_raw_parts_mut(to.cast::<u16>(), x.len()) };
-    let (out16, out_tail) = out.as_chunks_mut::<LANES>();
-    let (x16, x_tail) = x.as_chunks::<LANES>();
-    for (o, x) in out16.iter_mut().zip(x16) {
-        s.store_f16(s.load(x), o);
-    }
-    if !x_tail.is_empty() {
-        let mut last = [0u16; LANES];
-        s.store_f16(s.load_tail(x_tail), &mut last);
-        for (o, x) in out_tail.iter_mut().zip(last) {
-            *o = x;
-        }
-    }
 }
 
 /// # Safety

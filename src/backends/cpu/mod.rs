@@ -6,6 +6,7 @@ mod add_rms_norm;
 mod add_rms_norm_quantize;
 mod attention;
 mod attention_tile;
+mod cells;
 mod embed;
 mod entry;
 mod kv_append;

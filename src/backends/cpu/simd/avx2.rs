@@ -39,6 +39,19 @@ fn lanes(_: Avx2, n: usize) -> [__m256i; 2] {
     })
 }
 
+/// Sixteen signed bytes as numbers.
+///
+/// # Safety
+/// The machine has AVX2.
+#[inline(always)]
+unsafe fn widen_i8(x: __m128i) -> Pair {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (low, high) = (_mm256_cvtepi8_epi32(x), _mm256_cvtepi8_epi32(_mm_unpackhi_epi64(x, x)));
+        [_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(high)]
+    }
+}
+
 impl Simd for Avx2 {
     type V = Pair;
     const WIDE: bool = false;
@@ -79,6 +92,25 @@ impl Simd for Avx2 {
                 _mm256_castsi256_ps(_mm256_slli_epi32::<16>(hi)),
             ]
         }
+    }
+    #[inline(always)]
+    fn load_i8(self, x: &[u8; LANES]) -> Pair {
+        // SAFETY: 16 bytes behind the reference; the token proves the instruction set.
+        unsafe { widen_i8(_mm_loadu_si128(x.as_ptr().cast())) }
+    }
+    #[inline(always)]
+    fn load_nibbles(self, x: &[u8; LANES]) -> (Pair, Pair) {
+        // SAFETY: 16 bytes behind the reference; the token proves the instruction set.
+        unsafe {
+            let x = _mm_loadu_si128(x.as_ptr().cast());
+            let (mask, eight) = (_mm_set1_epi8(15), _mm_set1_epi8(8));
+            let (low, high) = (_mm_and_si128(x, mask), _mm_and_si128(_mm_srli_epi16::<4>(x), mask));
+            (widen_i8(_mm_sub_epi8(low, eight)), widen_i8(_mm_sub_epi8(high, eight)))
+        }
+    }
+    #[inline(always)]
+    fn splat_f16(self, bits: u16) -> Pair {
+        isa!([_mm256_cvtph_ps(_mm_set1_epi16(bits.cast_signed())); 2])
     }
     #[inline(always)]
     fn store(self, v: Pair, to: &mut [f32; LANES]) {

@@ -64,6 +64,26 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
+    fn load_i8(self, x: &[u8; LANES]) -> __m512 {
+        // SAFETY: 16 bytes behind the reference; the token proves the instruction set.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(x.as_ptr().cast()))) }
+    }
+    #[inline(always)]
+    fn load_nibbles(self, x: &[u8; LANES]) -> (__m512, __m512) {
+        // SAFETY: 16 bytes behind the reference; the token proves the instruction set.
+        unsafe {
+            let x = _mm_loadu_si128(x.as_ptr().cast());
+            let (mask, eight) = (_mm_set1_epi8(15), _mm_set1_epi8(8));
+            let (low, high) = (_mm_and_si128(x, mask), _mm_and_si128(_mm_srli_epi16::<4>(x), mask));
+            let (low, high) = (_mm_sub_epi8(low, eight), _mm_sub_epi8(high, eight));
+            (_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(low)), _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(high)))
+        }
+    }
+    #[inline(always)]
+    fn splat_f16(self, bits: u16) -> __m512 {
+        isa!(_mm512_cvtph_ps(_mm256_set1_epi16(bits.cast_signed())))
+    }
+    #[inline(always)]
     fn store(self, v: __m512, to: &mut [f32; LANES]) {
         // SAFETY: sixteen elements behind the reference; the token proves the instruction set.
         unsafe { _mm512_storeu_ps(to.as_mut_ptr(), v) }

@@ -41,6 +41,12 @@ pub trait Simd: Copy {
     fn load_f16(self, x: &[u16; LANES]) -> Self::V;
     /// Sixteen elements of bf16, exactly.
     fn load_bf16(self, x: &[u16; LANES]) -> Self::V;
+    /// Sixteen signed bytes.
+    fn load_i8(self, x: &[u8; LANES]) -> Self::V;
+    /// The low four bits of sixteen bytes, then the high ones, less 8.
+    fn load_nibbles(self, x: &[u8; LANES]) -> (Self::V, Self::V);
+    /// The f16 of these bits in every lane, exactly.
+    fn splat_f16(self, bits: u16) -> Self::V;
     /// Stores sixteen elements.
     fn store(self, v: Self::V, to: &mut [f32; LANES]);
     /// Stores the first lanes, fewer than sixteen.

@@ -44,6 +44,19 @@ impl Simd for Scalar {
         lanes!(i => bf16::from_bits(x[i]).to_f32())
     }
     #[inline(always)]
+    fn load_i8(self, x: &[u8; LANES]) -> Self::V {
+        lanes!(i => f32::from(x[i].cast_signed()))
+    }
+    #[inline(always)]
+    fn load_nibbles(self, x: &[u8; LANES]) -> (Self::V, Self::V) {
+        let of = |code: u8| f32::from(code.cast_signed() - 8);
+        (lanes!(i => of(x[i] & 15)), lanes!(i => of(x[i] >> 4)))
+    }
+    #[inline(always)]
+    fn splat_f16(self, bits: u16) -> Self::V {
+        [f16::from_bits(bits).to_f32(); LANES]
+    }
+    #[inline(always)]
     fn store(self, v: Self::V, to: &mut [f32; LANES]) {
         *to = v;
     }

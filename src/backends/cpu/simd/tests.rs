@@ -65,6 +65,12 @@ fn everything<S: Simd>(s: S, x: &[f32]) -> Vec<f32> {
         s.store_f16(a, &mut h);
         put(s.load_f16(&h));
         put(s.load_bf16(&h));
+        put(s.splat_f16(h[3]));
+        let bytes = w[1].map(|x| (x.to_bits() >> 9) as u8);
+        put(s.load_i8(&bytes));
+        let (low, high) = s.load_nibbles(&bytes);
+        put(low);
+        put(high);
         for sum in s.tree4([a, b, d, s.add(a, b)]) {
             put(s.splat(sum));
         }

@@ -107,6 +107,8 @@ impl Setup {
 
 const F32: DType = DType::F32;
 const F16: DType = DType::F16;
+const Q8_0: DType = DType::Q8_0;
+const Q4_0: DType = DType::Q4_0;
 
 #[test]
 fn head_sizes_and_cache_types() {
@@ -115,6 +117,39 @@ fn head_sizes_and_cache_types() {
             for rows in [vec![(0, 0)], vec![(40, 0)], (0..9).map(|p| (p + 12, 0)).collect()] {
                 Setup { n_head: 4, n_head_kv: 2, dim_k, dim_v, type_k, type_v, rows }.check();
             }
+        }
+    }
+}
+
+#[test]
+fn caches_of_blocks() {
+    for (dim_k, dim_v) in [(32, 32), (64, 64), (96, 96), (128, 128), (32, 160), (256, 64)] {
+        for (type_k, type_v) in [(Q8_0, Q8_0), (Q4_0, Q4_0), (Q8_0, Q4_0), (F16, Q8_0), (Q4_0, F32)] {
+            for rows in [vec![(0, 0)], vec![(45, 0)], (0..9).map(|p| (p + 12, 0)).collect()] {
+                Setup { n_head: 4, n_head_kv: 2, dim_k, dim_v, type_k, type_v, rows }.check();
+            }
+        }
+    }
+    // Only one of two has heads of whole blocks.
+    let rows = vec![(19, 0)];
+    Setup { n_head: 2, n_head_kv: 1, dim_k: 20, dim_v: 32, type_k: F16, type_v: Q4_0, rows }.check();
+}
+
+#[test]
+fn chunk_borders_in_caches_of_blocks() {
+    for (type_k, type_v) in [(Q8_0, Q8_0), (Q4_0, Q8_0)] {
+        for last in [255, 256, 600] {
+            let one = Setup {
+                n_head: 6,
+                n_head_kv: 3,
+                dim_k: 32,
+                dim_v: 32,
+                type_k,
+                type_v,
+                rows: vec![(last, 0), (last / 2, 1)],
+            };
+            one.check();
+            Setup { rows: (last - 5..=last).map(|p| (p, 0)).collect(), ..one }.check();
         }
     }
 }

@@ -208,6 +208,34 @@ fn stored(bench: &Bench, layer: u32, k: &[f32], v: &[f32]) -> Vec<Vec<u8>> {
     want
 }
 
+/// Blocks in which rules decide: nothing but zeros of both signs, largest elements of both signs, ties, sizes that are
+/// too small for a factor.
+#[test]
+fn hard_blocks_are_stored_alike_everywhere() {
+    let mut x = numbers(32 * 12, 77);
+    x[..32].fill(0.0);
+    x[32..64].fill(-0.0);
+    (x[64], x[65], x[90]) = (-0.0, 9.0, -9.0);
+    (x[96], x[101], x[120]) = (0.5, -9.0, 9.0);
+    (x[130], x[159]) = (-9.0, 9.0);
+    x[160..192].iter_mut().enumerate().for_each(|(i, x)| *x = i as f32 - 16.0);
+    x[192..224].iter_mut().enumerate().for_each(|(i, x)| *x = (i as f32 - 15.5) / 2.0);
+    x[224..256].iter_mut().for_each(|x| *x *= 1e-40);
+    x[256..288].iter_mut().for_each(|x| *x *= 1e-37);
+    x[288..320].iter_mut().for_each(|x| *x *= 3e-7);
+    x[320..352].iter_mut().for_each(|x| *x *= 4e4);
+    for (type_k, type_v) in [(DType::Q8_0, DType::Q4_0), (DType::Q4_0, DType::Q8_0)] {
+        let kv =
+            KvLayout { n_layer: 2, n_ctx: 2, n_head_kv: 3, head_dim_k: 128, head_dim_v: 128, type_k, type_v };
+        let a = kv_append::Attrs { layer: 1, n_head_kv: 3, type_k, type_v };
+        let arg = || (rows_of(x.len()), Buf::from_f32(&x));
+        let mut bench = Bench::new(Op::KvAppend(a), 1, vec![arg(), arg()]);
+        (bench.kv, bench.caches) = (kv, vec![Buf::new(kv.total_bytes().unwrap() as usize)]);
+        let want = stored(&bench, 1, &x, &x);
+        bench.check(&format!("{type_k} and {type_v}"), &[], &want);
+    }
+}
+
 #[test]
 fn rope_and_the_store_alone_and_fused() {
     use rope::Pairing::{Adjacent, HalfSplit};
@@ -219,6 +247,10 @@ fn rope_and_the_store_alone_and_fused() {
         (Adjacent, 19, 12, 2, 2, DType::F16, DType::F16),
         (Adjacent, 40, 38, 2, 1, DType::F32, DType::F32),
         (HalfSplit, 50, 44, 3, 3, DType::F16, DType::F16),
+        (Adjacent, 32, 32, 4, 2, DType::Q8_0, DType::Q8_0),
+        (HalfSplit, 64, 64, 3, 1, DType::Q4_0, DType::Q4_0),
+        (HalfSplit, 96, 90, 2, 2, DType::Q8_0, DType::Q4_0),
+        (Adjacent, 160, 128, 2, 1, DType::F16, DType::Q8_0),
     ];
     for (pairing, head_dim, n_rot, n_head, n_kv, type_k, type_v) in cases {
         let (d, rows) = (head_dim as usize, 5);

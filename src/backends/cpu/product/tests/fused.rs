@@ -126,8 +126,12 @@ fn linear_qkv_rope_kv_rows_are_the_oracle() {
             for (with_bias, with_norms) in [(false, false), (true, false), (false, true), (true, true)] {
                 let mut r = Random::new((heads + n + rows) as u64);
                 let ms = [heads * dim, heads_kv * dim, heads_kv * dim_v];
-                let (type_k, type_v) =
-                    if with_bias { (DType::F16, DType::F32) } else { (DType::F32, DType::F16) };
+                let (type_k, type_v) = match (with_bias, dim % 32 == 0 && dim_v % 32 == 0) {
+                    (true, true) => (DType::Q8_0, DType::Q4_0),
+                    (false, true) => (DType::Q4_0, DType::Q8_0),
+                    (true, false) => (DType::F16, DType::F32),
+                    (false, false) => (DType::F32, DType::F16),
+                };
                 let (layer, n_ctx) = (1u32, 24u32);
                 let kv = KvLayout {
                     n_layer: 2,
