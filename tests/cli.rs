@@ -423,23 +423,6 @@ fn traces_hold_the_same_bits_however_they_are_made() {
 }
 
 #[test]
-fn a_bench_counts_and_measures() {
-    let env = [("QUIPU_BENCH_N_GEN", "3"), ("QUIPU_N_GEN", "100"), ("QUIPU_ISA", "scalar")];
-    let args = ["bench", "-m", model(), "-p", "5", "-r", "2", "-t", "1", "--json"];
-    let o = json(&quipu_with(&env, &args));
-    assert_eq!((&o["prompt"]["tokens"], &o["generation"]["tokens"]), (&5.into(), &3.into()));
-    for kind in ["prompt", "generation"] {
-        let at = |what: &str| o[kind][what].as_f64().unwrap();
-        assert!(at("min") > 0.0 && at("min") <= at("median") && at("median") <= at("max"), "{kind}");
-        assert_eq!(o[kind]["samples"].as_array().unwrap().len(), 2);
-    }
-    assert_eq!(o["model"]["isa"], "scalar");
-    assert!(o["read"]["bytes_per_second"].as_f64().unwrap() > 1e8);
-    assert!(o["weight_bytes_per_token"].as_u64().unwrap() > 100_000);
-    assert!(o["generation_percent_of_read"].as_f64().unwrap() > 0.0);
-}
-
-#[test]
 fn synthetic_models_depend_on_the_seed_alone() {
     let dir = tempfile::tempdir().unwrap();
     let made = |name: &str, seed: &str| {

@@ -19,6 +19,7 @@ pub const SHORT: &[(&str, &str)] = &[
     ("-sys", "--system-prompt"),
     ("-sysf", "--system-prompt-file"),
     ("-st", "--single-turn"),
+    ("-np", "--parallel"),
 ];
 
 /// Commands whose variables carry the command's name: settings of a measurement should not leak into use.
