@@ -92,6 +92,10 @@ impl Want {
                 }
             }
         }
+        // Programs run in the folder of the files.
+        for path in [&mut w.dir, &mut w.quipu] {
+            *path = std::path::absolute(&*path).map_err(|e| format!("{}: {e}", path.display()))?;
+        }
         match w.rows.iter().find(|r| !ROWS.contains(&r.as_str())) {
             Some(row) => Err(format!("no row is called {row}; {USAGE}")),
             None => Ok(w),

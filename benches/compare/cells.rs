@@ -166,7 +166,9 @@ impl Run<'_> {
         };
         let speed = |repack| {
             let line = command(who, &self.want.quipu, &self.job(short, Some(repack))).ok()?;
-            sample(who, short, &child::run(&line, &[], self.want.timeout)).ok().map(|s| s.value)
+            sample(who, short, &child::run(&line, &[], self.want.timeout, &self.want.dir))
+                .ok()
+                .map(|s| s.value)
         };
         // A setting that fails loses.
         speed(true).unwrap_or(0.0) >= speed(false).unwrap_or(0.0)
@@ -181,7 +183,7 @@ impl Run<'_> {
         }
         let job = self.job(work, Some(false));
         let line = command(r.who, &self.want.quipu, &job).ok()?;
-        let s = sample(r.who, work, &child::run(&line, &[], self.want.timeout)).ok()?;
+        let s = sample(r.who, work, &child::run(&line, &[], self.want.timeout, &self.want.dir)).ok()?;
         r.repack = Some(false);
         r.entry.setting = format!("{}, as repacking failed", named(r.repack));
         r.entry.command = shown(&line, self.want);
@@ -193,7 +195,8 @@ impl Run<'_> {
         if work == Work::Cold {
             self.model.drop_from_cache()?;
         }
-        let outcome: Outcome = child::run(&line, &variables(r.who, self.want), self.want.timeout);
+        let outcome: Outcome =
+            child::run(&line, &variables(r.who, self.want), self.want.timeout, &self.want.dir);
         let disk = outcome.disk_bytes.unwrap_or(0);
         if work == Work::Cold && outcome.failure.is_none() && disk < self.model.bytes / 2 {
             let [disk, file] = [disk, self.model.bytes].map(|b| b >> 20);

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::io::Read;
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,8 +28,8 @@ pub struct Outcome {
     pub stderr: String,
 }
 
-/// Runs a command line with variables set, for at most `timeout` seconds.
-pub fn run(words: &[String], env: &[(String, String)], timeout: u64) -> Outcome {
+/// Runs a command line with variables set, for at most `timeout` seconds, in a folder, where some leave logs.
+pub fn run(words: &[String], env: &[(String, String)], timeout: u64, folder: &Path) -> Outcome {
     let failed = |why: String| Outcome { failure: Some(why), ..Outcome::default() };
     let me = match std::env::current_exe() {
         Ok(me) => me,
@@ -36,7 +37,7 @@ pub fn run(words: &[String], env: &[(String, String)], timeout: u64) -> Outcome 
     };
     let mut c = Command::new(me);
     c.arg(FLAG).arg(timeout.to_string()).args(words).envs(env.iter().map(|(k, v)| (k, v)));
-    match c.stdin(Stdio::null()).stderr(Stdio::inherit()).output() {
+    match c.current_dir(folder).stdin(Stdio::null()).stderr(Stdio::inherit()).output() {
         Err(e) => failed(e.to_string()),
         Ok(o) => serde_json::from_slice(&o.stdout)
             .unwrap_or_else(|_| failed(format!("the measuring process: {}", o.status))),

@@ -59,7 +59,7 @@ fn program(who: Who, what: &str) -> Result<PathBuf, String> {
     let variable = format!("{}LLAMA_{what}", who.prefix());
     match std::env::var_os(&variable).filter(|v| !v.is_empty()) {
         None => Err(format!("{variable} is not set")),
-        Some(v) if Path::new(&v).is_file() => Ok(v.into()),
+        Some(v) if Path::new(&v).is_file() => std::path::absolute(&v).map_err(|e| format!("{variable}: {e}")),
         Some(v) => Err(format!("{variable} names no file: {}", v.to_string_lossy())),
     }
 }
