@@ -1,6 +1,6 @@
-//! The model in the box: a small trained model that is part of the program, so that something runs without any file.
+//! The models in the box: small trained models that are part of the program, so that something runs without any file.
 //!
-//! A path of the form `box:NAME` opens it wherever a path opens a model. Where it comes from, and how it was made:
+//! A path of the form `box:NAME` opens it wherever a path opens a model. Where they come from, and how they were made:
 //! `tools/box/README.md`.
 
 use super::bytes::Bytes;
@@ -18,9 +18,11 @@ const PREFIX: &str = "box:";
 struct Aligned<T: ?Sized>(T);
 
 static LLAMA: &Aligned<[u8]> = &Aligned(*include_bytes!("../../box/box-llama.gguf"));
+static QWEN2: &Aligned<[u8]> = &Aligned(*include_bytes!("../../box/box-qwen2.gguf"));
+static PHI3: &Aligned<[u8]> = &Aligned(*include_bytes!("../../box/box-phi3.gguf"));
 
 /// Name and file of every model, the default first.
-static MODELS: &[(&str, &Aligned<[u8]>)] = &[("llama", LLAMA)];
+static MODELS: &[(&str, &Aligned<[u8]>)] = &[("llama", LLAMA), ("qwen2", QWEN2), ("phi3", PHI3)];
 
 /// The names behind `box:`.
 pub fn names() -> impl Iterator<Item = &'static str> {

@@ -30,7 +30,7 @@ from models import MODELS
 
 PROMPTS = ("Once upon a time, there was a little", "One day, a small fox named Pip went to the")
 TRACED = "Once upon a time, there was a small fox."
-TRACED_TOKENS = 8
+TRACED_TOKENS = 4
 # What checkpoints look at, of the first layer and of all.
 FIRST = "attn_norm Qcur_proj Kcur_proj Vcur Qcur Kcur kq kq_soft_max attn_out ffn_out l_out".split()
 ALL = ("Kcur", "Vcur", "l_out")
