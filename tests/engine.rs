@@ -256,7 +256,7 @@ fn options_out_of_range_are_all_named() {
         n_ubatch: 0,
         n_outputs: 1 << 20,
         n_ctx: Some(0),
-        type_v: DType::Q8_0,
+        type_v: DType::Q6_K,
         ..EngineOptions::default()
     };
     let why = refused(Engine::load("nowhere", o).unwrap_err(), "OutOfRange", Class::Usage);
