@@ -144,6 +144,25 @@ fn greedy_text_is_that_of_llama_cpp() {
     }
 }
 
+#[test]
+fn as_shipped_answers_are_those_of_llama_cpp() {
+    for name in boxed::names() {
+        let mut engine = quipu::engine::Engine::from_gguf(shipped(name), one_thread()).unwrap();
+        let facts = facts(name);
+        let answers = facts["as_shipped"].as_array().unwrap();
+        assert_eq!(answers.len(), 20);
+        for a in answers {
+            let mut session = engine.new_session().unwrap();
+            let options = GenerateOptions { max_tokens: 80, ..GenerateOptions::greedy() };
+            let mut text = String::new();
+            for piece in engine.generate_from(&mut session, ids(&a["prompt"]), &options).unwrap() {
+                text.push_str(piece.unwrap().as_str());
+            }
+            assert_eq!(text.trim(), a["text"].as_str().unwrap().trim(), "{name}");
+        }
+    }
+}
+
 /// How much more perplex each type may be than F32, in percent.
 const WORSE: &[(DType, f64)] = &[
     (DType::F32, 0.0),

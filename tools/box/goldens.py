@@ -19,6 +19,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "reference"))
 
+import jinja2
 import llama_generate
 import llama_trace
 import llamacpp
@@ -81,6 +82,17 @@ def perplexity(program, model, text, *more):
     raise SystemExit(f"no perplexity of {model}: {done.stderr[-800:]}")
 
 
+def conversations(corpus, model):
+    """Openings of held-out conversations, as the template makes them; the tokenizer adds the first token itself.
+
+    Only what has one answer: in a story two names are often as good as each other, small models guess at yes or no, and
+    which is ahead after activations were rounded to eight bits depends on the last bits of sums."""
+    chats = [d["turns"] for d in documents(corpus / "held.jsonl") if d["kind"] == "chat" and d["turns"][0]["role"] == "user"]
+    chats = [c for c in chats if not c[1]["content"].startswith(("Once upon a time", "Yes", "No"))]
+    template = jinja2.Environment().from_string(model.template)
+    return [template.render(messages=c[:1], add_generation_prompt=True, bos_token="", eos_token="") for c in chats[:20]]
+
+
 def golden(args, model, folder):
     shipped = HERE.parents[1] / "box" / f"{model.name}.gguf"
     f32 = folder / "base.gguf"
@@ -101,6 +113,13 @@ def golden(args, model, folder):
     lines = [t["content"] for d in list(documents(args.corpus / "held.jsonl"))[-40:] for t in d.get("turns", [])]
     texts = [{"text": line, "ids": engine.tokenize(line)} for line in lines[:30]]
     engine.close()
+    engine = llamacpp.Model(str(shipped))
+    answers = []
+    for prompt in conversations(args.corpus, model):
+        ids = engine.tokenize(prompt)
+        out = llama_generate.greedy(engine, ids, GREEDY)
+        answers.append({"prompt": ids, "text": b"".join(map(engine.piece, out)).decode()})
+    engine.close()
     figures = {}
     for kind in TYPES:
         quantised = folder / f"{kind}.gguf"
@@ -115,6 +134,7 @@ def golden(args, model, folder):
         "model": model.name,
         "engine": llamacpp.ENGINE,
         "greedy": greedy,
+        "as_shipped": answers,
         "texts": texts,
         "context": CONTEXT,
         "perplexity": figures,
