@@ -109,6 +109,11 @@ pub fn to_json(value: &impl serde::Serialize) -> Result<String, Failure> {
     serde_json::to_string_pretty(value).map_err(|e| no_json(&e))
 }
 
+/// A value as JSON to be looked into.
+pub fn to_value(value: &impl serde::Serialize) -> Result<serde_json::Value, Failure> {
+    serde_json::to_value(value).map_err(|e| no_json(&e))
+}
+
 fn no_json(e: &serde_json::Error) -> Failure {
     Error::runtime(Problem::new("Json", "output").found(e.to_string())).into()
 }

@@ -144,50 +144,56 @@ impl Cell for F16 {
     }
 }
 
-impl Cell for Q8_0 {
+/// A type of blocks of 32: an f16 scale, then the quants.
+trait Block {
+    /// Bytes of a block.
+    const BYTES: usize;
+    /// The quants of elements 0 to 15, and of 16 to 31.
+    fn quants<S: Simd>(s: S, codes: &[u8]) -> [S::V; 2];
+
+    /// The elements of a block.
     #[inline(always)]
-    fn bytes(dim: usize) -> usize {
-        34 * (dim / 32)
-    }
-    #[inline(always)]
-    fn vector<S: Simd>(s: S, cell: &[u8], c: usize) -> S::V {
-        let [d0, d1, codes @ ..] = &cell.as_chunks::<34>().0[c / 2];
-        let d = s.splat_f16(u16::from_ne_bytes([*d0, *d1]));
-        s.mul(s.load_i8(&codes.as_chunks().0[c % 2]), d)
-    }
-    #[inline(always)]
-    fn whole<S: Simd>(s: S, cell: &[u8], out: &mut [[f32; LANES]]) {
-        let blocks = cell.as_chunks::<34>().0.iter().zip(out.as_chunks_mut::<2>().0);
-        for ([d0, d1, codes @ ..], out) in blocks {
-            let d = s.splat_f16(u16::from_ne_bytes([*d0, *d1]));
-            for (codes, out) in codes.as_chunks().0.iter().zip(out) {
-                s.store(s.mul(s.load_i8(codes), d), out);
-            }
-        }
+    fn halves<S: Simd>(s: S, block: &[u8]) -> [S::V; 2] {
+        let d = s.splat_f16(u16::from_ne_bytes([block[0], block[1]]));
+        let [low, high] = Self::quants(s, &block[2..Self::BYTES]);
+        [s.mul(low, d), s.mul(high, d)]
     }
 }
 
-impl Cell for Q4_0 {
+impl Block for Q8_0 {
+    const BYTES: usize = 34;
+    #[inline(always)]
+    fn quants<S: Simd>(s: S, codes: &[u8]) -> [S::V; 2] {
+        let codes = codes.as_chunks().0;
+        [s.load_i8(&codes[0]), s.load_i8(&codes[1])]
+    }
+}
+
+impl Block for Q4_0 {
+    const BYTES: usize = 18;
+    #[inline(always)]
+    fn quants<S: Simd>(s: S, codes: &[u8]) -> [S::V; 2] {
+        let (low, high) = s.load_nibbles(&codes.as_chunks().0[0]);
+        [low, high]
+    }
+}
+
+impl<B: Block> Cell for B {
     #[inline(always)]
     fn bytes(dim: usize) -> usize {
-        18 * (dim / 32)
+        B::BYTES * (dim / 32)
     }
     #[inline(always)]
     fn vector<S: Simd>(s: S, cell: &[u8], c: usize) -> S::V {
-        let [d0, d1, codes @ ..] = &cell.as_chunks::<18>().0[c / 2];
-        let d = s.splat_f16(u16::from_ne_bytes([*d0, *d1]));
-        // Low nibbles are elements 0 to 15, high ones the rest.
-        let (low, high) = s.load_nibbles(codes);
-        if c.is_multiple_of(2) { s.mul(low, d) } else { s.mul(high, d) }
+        let [low, high] = B::halves(s, &cell[c / 2 * B::BYTES..]);
+        if c.is_multiple_of(2) { low } else { high }
     }
     #[inline(always)]
     fn whole<S: Simd>(s: S, cell: &[u8], out: &mut [[f32; LANES]]) {
-        let blocks = cell.as_chunks::<18>().0.iter().zip(out.as_chunks_mut::<2>().0);
-        for ([d0, d1, codes @ ..], [out_low, out_high]) in blocks {
-            let d = s.splat_f16(u16::from_ne_bytes([*d0, *d1]));
-            let (low, high) = s.load_nibbles(codes);
-            s.store(s.mul(low, d), out_low);
-            s.store(s.mul(high, d), out_high);
+        for (block, out) in cell.chunks_exact(B::BYTES).zip(out.as_chunks_mut::<2>().0) {
+            for (v, out) in B::halves(s, block).into_iter().zip(out) {
+                s.store(v, out);
+            }
         }
     }
 }

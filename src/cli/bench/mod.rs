@@ -6,7 +6,7 @@ mod vs;
 pub use measure::some_tokens;
 
 use super::load::EngineArgs;
-use super::out::{Failure, Out, to_json};
+use super::out::{Failure, Out, to_value};
 use super::report::{ModelFacts, describe};
 use super::terminal;
 use measure::{Bed, Row};
@@ -118,8 +118,7 @@ pub fn run(args: &Args, out: &mut Out) -> Result<(), Failure> {
     }
     bar.finish_and_clear();
     if let Some(earlier) = earlier {
-        let now = serde_json::from_str(&to_json(&bench)?).unwrap_or_default();
-        bench.vs = Some(earlier.beside(&now));
+        bench.vs = Some(earlier.beside(&to_value(&bench)?));
     }
     if args.json { out.json(&bench) } else { out.line(&bench) }
 }
