@@ -3,6 +3,7 @@
 use super::float::{self, Bf16, F16, F32, Weight};
 #[cfg(target_arch = "x86_64")]
 use super::nibbles::Nibbles;
+use super::streams::for_flights;
 use super::{Acts, Core, DirectFn, PackFn, Rows, Sums, Tile, block32_plain};
 #[cfg(target_arch = "x86_64")]
 use super::{nibbles_avx2, nibbles_avx512, q8_amx, q8_avx2, q8_avx512, tiles_amx};
@@ -16,29 +17,13 @@ use crate::quant::{
 /// The weight types of one instruction set.
 pub(super) type Cores = &'static [(DType, &'static Core)];
 
-/// Calls `f` with some weight rows, at most `most` activation rows and the number of the first of those, until all
-/// pairs have been seen. The weight rows are few enough to stay in the first levels of the cache for all activation rows, which are cut evenly.
-#[inline(always)]
-pub(super) fn cut_direct(w: &Rows, x: &Rows, out: Sums, most: usize, f: impl Fn(&Rows, &Rows, usize, Sums)) {
-    let cuts = x.rows.div_ceil(most);
-    let some = if cuts > 1 { 16 } else { w.rows };
-    let mut r = 0;
-    while r < w.rows {
-        let to = (r + some).min(w.rows);
-        for i in 0..cuts {
-            let (t0, t1) = (x.rows * i / cuts, x.rows * (i + 1) / cuts);
-            // SAFETY: both ranges lie inside the rows; the place of the first sum lies among the sums.
-            let (w, x, ptr) = unsafe { (w.slice(r, to), x.slice(t0, t1), out.ptr.add(t0 * out.stride + r)) };
-            f(&w, &x, t0, Sums { ptr, ..out });
-        }
-        r = to;
-    }
-}
-
-/// The float leaves of one instruction set: its token, weight rows of a tile x activation rows of a tile, and for
-/// 1, 2, ... activation rows the weight rows that the direct path has in flight.
+/// The float leaves of one instruction set: its token; weight rows x activation rows of a tile; for the direct path the
+/// weight rows in flight for one activation row, and for more, weight rows x activation rows.
 macro_rules! float_leaves {
-    ($module:ident, $token:expr, $mr:literal x $nr:literal, [$($nt:literal: $r:literal),*], #[$feature:meta]) => {
+    (
+        $module:ident, $token:expr, tile $mr:literal x $nr:literal [$($nt:literal)*],
+        direct $one:literal, $r:literal x $most:literal [$($dt:literal)*], #[$feature:meta]
+    ) => {
         mod $module {
             use super::*;
 
@@ -46,15 +31,19 @@ macro_rules! float_leaves {
             /// As [`float::direct`], for any number of activation rows.
             #[$feature]
             unsafe fn direct<W: Weight>(w: &Rows, x: &Rows, _: *const u8, out: Sums) {
-                cut_direct(w, x, out, $nr, |w, x, _, out| {
-                    // SAFETY: the caller's promise; the features are on.
-                    unsafe {
-                        match x.rows {
-                            $($nt => float::direct::<_, W, $r, $nt>($token, w, x, out),)*
-                            _ => {}
-                        }
+                // SAFETY: the caller's promise; the features are on.
+                unsafe {
+                    if x.rows == 1 {
+                        for_flights(w, x, out, 1, |flight, x, _, out| {
+                            float::direct::<_, W, $one, 1>($token, flight, x, out);
+                        });
+                        return;
                     }
-                });
+                    for_flights(w, x, out, $most, |flight, x, _, out| match x.rows {
+                        $($dt => float::direct::<_, W, $r, $dt>($token, flight, x, out),)*
+                        _ => {}
+                    });
+                }
             }
             /// # Safety
             /// As [`float::pack`].
@@ -107,12 +96,14 @@ macro_rules! float_leaves {
     };
 }
 
-float_leaves!(plain, Scalar, 4 x 1, [1: 4], #[inline(never)]);
-#[cfg(target_arch = "x86_64")]
-float_leaves!(avx2, Avx2::new(), 2 x 3, [1: 4, 2: 2, 3: 2], #[target_feature(enable = "avx2,fma,f16c")]);
+float_leaves!(plain, Scalar, tile 4 x 1 [1], direct 4, 4 x 1 [1], #[inline(never)]);
 #[cfg(target_arch = "x86_64")]
 float_leaves!(
-    avx512, Avx512::new(), 4 x 6, [1: 8, 2: 8, 3: 8, 4: 4, 5: 4, 6: 4],
+    avx2, Avx2::new(), tile 2 x 3 [1 2 3], direct 4, 2 x 3 [1 2 3], #[target_feature(enable = "avx2,fma,f16c")]
+);
+#[cfg(target_arch = "x86_64")]
+float_leaves!(
+    avx512, Avx512::new(), tile 4 x 6 [1 2 3 4 5 6], direct 8, 8 x 3 [1 2 3],
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 );
 
@@ -193,7 +184,7 @@ const fn nibbles_avx2<T: Nibbles>() -> Core {
 #[cfg(target_arch = "x86_64")]
 const fn acts_avx512<const MIN: bool>() -> Acts {
     Acts {
-        direct_max: 4,
+        direct_max: q8_avx512::DIRECT_ACTS,
         direct_bytes: q8_avx512::direct_bytes,
         pack_direct: q8_avx512::pack_direct::<MIN>,
         tile_rows: q8_avx512::TILE_ACTS,

@@ -3,6 +3,7 @@
 //! Lanes run along k, as the 16 partial sums demand. A packed step holds 16 elements of every row of a tile,
 //! zero-padded past the row's end, so tiles have no tails.
 
+use super::streams::{AHEAD, Flight};
 use super::{Rows, Sums, Tile, prefetch};
 use crate::backends::cpu::simd::{LANES, Simd};
 
@@ -64,71 +65,59 @@ impl Weight for Bf16 {
     }
 }
 
-/// Sums of `R` weight rows at a time against exactly `NT` activation rows, straight from both.
+/// Sums of the `R` weight rows of a flight against exactly `NT` activation rows, straight from both.
 ///
 /// # Safety
-/// `w` and `x` describe readable rows of `W` and f32 elements of one length, `x` has `NT` rows, and `out` has room
-/// for a sum of every pair.
+/// `flight` and `x` describe readable rows of `W` and f32 elements of one length, `x` has `NT` rows, and `out` has room
+/// for a sum of every weight row with each of them.
 #[inline(always)]
 pub(super) unsafe fn direct<S: Simd, W: Weight, const R: usize, const NT: usize>(
     s: S,
-    w: &Rows,
+    flight: &Flight<R>,
     x: &Rows,
     out: Sums,
 ) {
     // SAFETY: the caller's promise. Row indices stay below `rows`, elements below n: whole steps end at
-    // `n / 16 * 16` and the tail loads only what is left.
+    // `n / 16 * 16` and the tail loads only what is left. Prefetches may point anywhere.
     unsafe {
         let xp: [*const u8; NT] = std::array::from_fn(|t| x.ptr.add(t * x.row_bytes));
-        let (whole, tail) = (w.n / LANES, w.n % LANES);
-        let ahead = R * w.row_bytes;
-        let mut r0 = 0;
-        while r0 < w.rows {
-            // Rows past the last one repeat it and are not stored.
-            let valid = R.min(w.rows - r0);
-            let wp: [*const u8; R] =
-                std::array::from_fn(|r| w.ptr.add((r0 + r.min(valid - 1)) * w.row_bytes));
-            let mut acc = [[s.zero(); R]; NT];
-            for step in 0..whole {
-                let at = step * LANES * W::BYTES;
-                let mut xv = [s.zero(); NT];
-                for (xv, p) in xv.iter_mut().zip(xp) {
-                    *xv = F32::load(s, p.add(step * LANES * 4));
+        let (whole, tail) = (x.n / LANES, x.n % LANES);
+        let mut acc = [[s.zero(); R]; NT];
+        for step in 0..whole {
+            let at = step * LANES * W::BYTES;
+            let mut xv = [s.zero(); NT];
+            for (xv, p) in xv.iter_mut().zip(xp) {
+                *xv = F32::load(s, p.add(step * LANES * 4));
+            }
+            for (r, p) in flight.row.into_iter().enumerate() {
+                // Once in a line of the cache.
+                if W::BYTES == 4 || step % 2 == 0 {
+                    prefetch(p.wrapping_add(at + AHEAD));
                 }
-                for (r, p) in wp.into_iter().enumerate() {
-                    // One line of the rows after these, once per line.
-                    if W::BYTES == 4 || step % 2 == 0 {
-                        prefetch(p.wrapping_add(at + ahead));
-                    }
-                    let wv = W::load(s, p.add(at));
-                    for (acc, xv) in acc.iter_mut().zip(xv) {
-                        acc[r] = s.fma(wv, xv, acc[r]);
-                    }
+                let wv = W::load(s, p.add(at));
+                for (acc, xv) in acc.iter_mut().zip(xv) {
+                    acc[r] = s.fma(wv, xv, acc[r]);
                 }
             }
-            if tail > 0 {
-                for (r, p) in wp.into_iter().enumerate() {
-                    let wv = W::load_tail(s, p.add(whole * LANES * W::BYTES), tail);
-                    for (acc, p) in acc.iter_mut().zip(xp) {
-                        let xv = F32::load_tail(s, p.add(whole * LANES * 4), tail);
-                        acc[r] = s.fma(wv, xv, acc[r]);
-                    }
+        }
+        if tail > 0 {
+            for (r, p) in flight.row.into_iter().enumerate() {
+                let wv = W::load_tail(s, p.add(whole * LANES * W::BYTES), tail);
+                for (acc, p) in acc.iter_mut().zip(xp) {
+                    let xv = F32::load_tail(s, p.add(whole * LANES * 4), tail);
+                    acc[r] = s.fma(wv, xv, acc[r]);
                 }
             }
-            for (t, acc) in acc.iter().enumerate() {
-                store_sums(s, acc, out.ptr.add(t * out.stride + r0), valid);
-            }
-            r0 += R;
+        }
+        for (t, acc) in acc.iter().enumerate() {
+            flight.store(&finish(s, acc), out.ptr.add(t * out.stride));
         }
     }
 }
 
-/// Finishes the sums of neighbouring weight rows and stores the first `valid`.
-///
-/// # Safety
-/// `out` takes `valid` values.
+/// The sums of some weight rows.
 #[inline(always)]
-unsafe fn store_sums<S: Simd, const R: usize>(s: S, acc: &[S::V; R], out: *mut f32, valid: usize) {
+fn finish<S: Simd, const R: usize>(s: S, acc: &[S::V; R]) -> [f32; R] {
     let mut sums = [0f32; R];
     let (fours, rest) = sums.as_chunks_mut::<4>();
     let (acc_fours, acc_rest) = acc.as_chunks::<4>();
@@ -138,6 +127,16 @@ unsafe fn store_sums<S: Simd, const R: usize>(s: S, acc: &[S::V; R], out: *mut f
     for (sum, acc) in rest.iter_mut().zip(acc_rest) {
         *sum = s.tree(*acc);
     }
+    sums
+}
+
+/// Finishes the sums of neighbouring weight rows and stores the first `valid`.
+///
+/// # Safety
+/// `out` takes `valid` values.
+#[inline(always)]
+unsafe fn store_sums<S: Simd, const R: usize>(s: S, acc: &[S::V; R], out: *mut f32, valid: usize) {
+    let sums = finish(s, acc);
     // SAFETY: the caller's promise; no more than R values.
     unsafe {
         if valid >= R {

@@ -25,6 +25,7 @@ mod q8_avx2;
 mod q8_avx512;
 mod rows;
 mod run;
+mod streams;
 #[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]

@@ -5,9 +5,11 @@
 //! four products of a code below 32 with a signed byte stay far from 32767. Quants of a table are signed and go the
 //! way of Q8_0: |w| times the activation carrying w's sign.
 
-use super::entry::cut_direct;
 use super::nibbles::Nibbles;
-use super::q8_avx2::{W_STEP, W_STEP_MIN, act_bytes, direct_bytes, scales_8, store, transpose_8};
+use super::q8_avx2::{
+    DIRECT_ACTS, W_STEP, W_STEP_MIN, act_bytes, direct_bytes, scales_8, store_flight, transpose_8,
+};
+use super::streams::{AHEAD, Flight, for_flights};
 use super::{Rows, Sums, prefetch};
 use crate::quant::IQ4_VALUES;
 use std::arch::x86_64::*;
@@ -88,75 +90,67 @@ fn sum_rows([a, b, c, d]: [__m256i; 4]) -> __m256i {
 /// `pack` is what [`super::q8_avx2::pack_direct`] made of `x`, and `out` has room for every pair.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn direct<T: Nibbles>(w: &Rows, x: &Rows, pack: *const u8, out: Sums) {
-    cut_direct(w, x, out, 3, |w, x, t0, out| {
-        // SAFETY: the caller's promise, passed on; NT is the number of activation rows.
-        unsafe {
+    // SAFETY: the caller's promise, passed on; NT is the number of activation rows.
+    unsafe {
+        for_flights(w, x, out, DIRECT_ACTS, |flight, x, t0, out| {
             let pack = pack.add(t0 * direct_bytes(x.n));
             match x.rows {
-                1 => direct_rows::<T, 1>(w, x, pack, out),
-                2 => direct_rows::<T, 2>(w, x, pack, out),
-                _ => direct_rows::<T, 3>(w, x, pack, out),
+                1 => direct_rows::<T, 1>(flight, x, pack, out),
+                2 => direct_rows::<T, 2>(flight, x, pack, out),
+                _ => direct_rows::<T, 3>(flight, x, pack, out),
             }
-        }
-    });
+        });
+    }
 }
 
 /// # Safety
 /// As [`direct`], with `NT` activation rows.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn direct_rows<T: Nibbles, const NT: usize>(w: &Rows, x: &Rows, pack: *const u8, out: Sums) {
-    let mut r0 = 0;
-    while r0 < w.rows {
-        // SAFETY: the caller's promise. Rows past the last one repeat it and are not stored; every block read
-        // lies in its row; prefetches may point anywhere.
-        unsafe {
-            let valid = (w.rows - r0).min(8);
-            let row: [*const u8; 8] =
-                std::array::from_fn(|r| w.ptr.add((r0 + r.min(valid - 1)) * w.row_bytes));
-            let ahead = 8 * w.row_bytes;
-            let mut acc = [_mm256_setzero_ps(); NT];
-            for b in 0..w.n / 32 {
-                let at = T::BYTES * b;
-                // Once in a line of the cache.
-                if at % 64 < T::BYTES {
-                    for r in row {
-                        prefetch(r.wrapping_add(at + ahead));
-                    }
-                }
-                let mut a = [[_mm256_setzero_si256(); 2]; NT];
-                for (t, a) in a.iter_mut().enumerate() {
-                    let act_bytes = act_bytes(T::HAS_MIN);
-                    let xq = x.ptr.add(t * x.row_bytes + act_bytes * b + act_bytes - 32);
-                    *a = [xq, xq.add(16)].map(|q| _mm256_broadcastsi128_si256(_mm_loadu_si128(q.cast())));
-                }
-                let mut p = [[_mm256_setzero_si256(); 4]; NT];
-                for i in 0..4 {
-                    let codes = codes_2::<T>(&row, i, at);
-                    for (p, a) in p.iter_mut().zip(a) {
-                        p[i] = products::<T>(codes, a);
-                    }
-                }
-                let wd = scales_8(&row, at);
-                for (t, (acc, p)) in acc.iter_mut().zip(p).enumerate() {
-                    let cell = pack.add(t * direct_bytes(x.n) + 8 * b);
-                    let mut sums = sum_rows(p);
-                    if !T::HAS_MIN && !T::TABLE {
-                        let fix = cell.add(4).cast::<i32>().read() >> T::FIX_SHIFT;
-                        sums = _mm256_add_epi32(sums, _mm256_set1_epi32(fix));
-                    }
-                    let d = _mm256_mul_ps(wd, _mm256_set1_ps(cell.cast::<f32>().read()));
-                    *acc = _mm256_fmadd_ps(d, _mm256_cvtepi32_ps(sums), *acc);
-                    if T::HAS_MIN {
-                        let s = _mm256_set1_ps(cell.add(4).cast::<f32>().read());
-                        *acc = _mm256_fmadd_ps(scales_8(&row, at + 2), s, *acc);
-                    }
+unsafe fn direct_rows<T: Nibbles, const NT: usize>(flight: &Flight<8>, x: &Rows, pack: *const u8, out: Sums) {
+    // SAFETY: the caller's promise; every block read lies in its row; prefetches may point anywhere.
+    unsafe {
+        let row = &flight.row;
+        let mut acc = [_mm256_setzero_ps(); NT];
+        for b in 0..x.n / 32 {
+            let at = T::BYTES * b;
+            // Once in a line of the cache.
+            if at % 64 < T::BYTES {
+                for r in row {
+                    prefetch(r.wrapping_add(at + AHEAD));
                 }
             }
-            for (t, acc) in acc.into_iter().enumerate() {
-                store(acc, out.ptr.add(t * out.stride + r0), valid);
+            let mut a = [[_mm256_setzero_si256(); 2]; NT];
+            for (t, a) in a.iter_mut().enumerate() {
+                let act_bytes = act_bytes(T::HAS_MIN);
+                let xq = x.ptr.add(t * x.row_bytes + act_bytes * b + act_bytes - 32);
+                *a = [xq, xq.add(16)].map(|q| _mm256_broadcastsi128_si256(_mm_loadu_si128(q.cast())));
+            }
+            let mut p = [[_mm256_setzero_si256(); 4]; NT];
+            for i in 0..4 {
+                let codes = codes_2::<T>(row, i, at);
+                for (p, a) in p.iter_mut().zip(a) {
+                    p[i] = products::<T>(codes, a);
+                }
+            }
+            let wd = scales_8(row, at);
+            for (t, (acc, p)) in acc.iter_mut().zip(p).enumerate() {
+                let cell = pack.add(t * direct_bytes(x.n) + 8 * b);
+                let mut sums = sum_rows(p);
+                if !T::HAS_MIN && !T::TABLE {
+                    let fix = cell.add(4).cast::<i32>().read() >> T::FIX_SHIFT;
+                    sums = _mm256_add_epi32(sums, _mm256_set1_epi32(fix));
+                }
+                let d = _mm256_mul_ps(wd, _mm256_set1_ps(cell.cast::<f32>().read()));
+                *acc = _mm256_fmadd_ps(d, _mm256_cvtepi32_ps(sums), *acc);
+                if T::HAS_MIN {
+                    let s = _mm256_set1_ps(cell.add(4).cast::<f32>().read());
+                    *acc = _mm256_fmadd_ps(scales_8(row, at + 2), s, *acc);
+                }
             }
         }
-        r0 += 8;
+        for (t, acc) in acc.into_iter().enumerate() {
+            store_flight(flight, acc, out.ptr.add(t * out.stride));
+        }
     }
 }
 

@@ -7,7 +7,10 @@
 //! What loads and unpacks is `inline(always)`, without features of its own: a call would pass registers by memory.
 
 use super::nibbles::Nibbles;
-use super::q8_avx512::{W_STEP, W_STEP_MIN, act_bytes, direct_bytes, scales_16};
+use super::q8_avx512::{
+    DIRECT_ACTS, W_STEP, W_STEP_MIN, act_bytes, by_acts, direct_bytes, products, scales_16, store,
+};
+use super::streams::{AHEAD, Flight, for_flights};
 use super::{Rows, Sums, prefetch};
 use crate::quant::IQ4_VALUES;
 use std::arch::x86_64::*;
@@ -113,79 +116,80 @@ unsafe fn scales_and_minima<T: Nibbles>(row: &[*const u8; 16], at: usize) -> [__
     }
 }
 
-/// Sums of all weight rows against up to 4 activation rows.
+/// Sums of all weight rows against all activation rows.
 ///
 /// # Safety
 /// AVX-512 with VNNI is there; `w` describes readable rows of blocks `T`, `x` rows as long of the activations that
 /// meet them, `pack` is what [`super::q8_avx512::pack_direct`] made of `x`, and `out` has room for every pair.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 pub(super) unsafe fn direct<T: Nibbles>(w: &Rows, x: &Rows, pack: *const u8, out: Sums) {
-    // SAFETY: the caller's promise, passed on; NT is the number of activation rows.
+    // SAFETY: the caller's promise, passed on.
     unsafe {
-        match x.rows {
-            1 => direct_rows::<T, 1>(w, x, pack, out),
-            2 => direct_rows::<T, 2>(w, x, pack, out),
-            3 => direct_rows::<T, 3>(w, x, pack, out),
-            _ => direct_rows::<T, 4>(w, x, pack, out),
-        }
+        for_flights(w, x, out, DIRECT_ACTS, |flight, x, t0, out| {
+            let pack = pack.add(t0 * direct_bytes(x.n));
+            by_acts!(x.rows, direct_rows[T](flight, x, pack, out))
+        });
     }
 }
 
+/// The weight rows of a flight, as in [`super::q8_avx512`].
+///
 /// # Safety
 /// As [`direct`], with `NT` activation rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-unsafe fn direct_rows<T: Nibbles, const NT: usize>(w: &Rows, x: &Rows, pack: *const u8, out: Sums) {
-    let mut r0 = 0;
-    while r0 < w.rows {
-        // SAFETY: the caller's promise. Rows past the last one repeat it and are not stored; every block read
-        // lies in its row; prefetches may point anywhere.
-        unsafe {
-            let valid = (w.rows - r0).min(16);
-            let row: [*const u8; 16] =
-                std::array::from_fn(|r| w.ptr.add((r0 + r.min(valid - 1)) * w.row_bytes));
-            let ahead = 16 * w.row_bytes;
-            let mut acc = [_mm512_setzero_ps(); NT];
-            for b in 0..w.n / 32 {
-                let at = T::BYTES * b;
-                // Once in a line of the cache.
-                if at % 64 < T::BYTES {
-                    for r in row {
-                        prefetch(r.wrapping_add(at + ahead));
-                    }
+unsafe fn direct_rows<T: Nibbles, const NT: usize>(
+    flight: &Flight<16>,
+    x: &Rows,
+    pack: *const u8,
+    out: Sums,
+) {
+    let row = &flight.row;
+    let mut acc = [_mm512_setzero_ps(); NT];
+    // SAFETY: the caller's promise; every block read lies in its row; prefetches may point anywhere.
+    unsafe {
+        for b in 0..x.n / 32 {
+            let at = T::BYTES * b;
+            // Once in a line of the cache.
+            if at % 64 < T::BYTES {
+                for r in row {
+                    prefetch(r.wrapping_add(at + AHEAD));
                 }
-                let mut codes = [[_mm512_setzero_si512(); 2]; 4];
-                for (i, codes) in codes.iter_mut().enumerate() {
-                    *codes = codes_4::<T>(&row, i, at);
-                }
-                let [wd, wm] = scales_and_minima::<T>(&row, at);
-                for (t, acc) in acc.iter_mut().enumerate() {
-                    let act_bytes = act_bytes(T::HAS_MIN);
-                    let xq = x.ptr.add(t * x.row_bytes + act_bytes * b + act_bytes - 32);
-                    let cell = pack.add(t * direct_bytes(x.n) + 8 * b);
+            }
+            let [mut lo, mut hi] = [[_mm512_setzero_si512(); 4]; 2];
+            for i in 0..4 {
+                [lo[i], hi[i]] = codes_4::<T>(row, i, at);
+            }
+            if NT > 2 {
+                (lo, hi) = (transpose_4(lo), transpose_4(hi));
+            }
+            let [wd, wm] = scales_and_minima::<T>(row, at);
+            for (t, acc) in acc.iter_mut().enumerate() {
+                let act_bytes = act_bytes(T::HAS_MIN);
+                let xq = x.ptr.add(t * x.row_bytes + act_bytes * b + act_bytes - 32);
+                let cell = pack.add(t * direct_bytes(x.n) + 8 * b);
+                let fix = if T::HAS_MIN { 0 } else { cell.add(4).cast::<i32>().read() >> T::FIX_SHIFT };
+                let fix = _mm512_set1_epi32(fix);
+                let sums = if NT > 2 {
+                    products(fix, [lo[0], lo[1], lo[2], lo[3], hi[0], hi[1], hi[2], hi[3]], xq)
+                } else {
                     let a = [xq, xq.add(16)].map(|q| _mm512_broadcast_i32x4(_mm_loadu_si128(q.cast())));
                     let mut p = [_mm512_setzero_si512(); 4];
-                    for (p, codes) in p.iter_mut().zip(codes) {
-                        *p = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(*p, codes[0], a[0]), codes[1], a[1]);
+                    for (i, p) in p.iter_mut().enumerate() {
+                        *p = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(*p, lo[i], a[0]), hi[i], a[1]);
                     }
-                    let mut sums = sum_rows(p);
-                    if !T::HAS_MIN {
-                        let fix = cell.add(4).cast::<i32>().read() >> T::FIX_SHIFT;
-                        sums = _mm512_add_epi32(sums, _mm512_set1_epi32(fix));
-                    }
-                    let d = _mm512_mul_ps(wd, _mm512_set1_ps(cell.cast::<f32>().read()));
-                    *acc = _mm512_fmadd_ps(d, _mm512_cvtepi32_ps(sums), *acc);
-                    if T::HAS_MIN {
-                        let s = _mm512_set1_ps(cell.add(4).cast::<f32>().read());
-                        *acc = _mm512_fmadd_ps(wm, s, *acc);
-                    }
+                    _mm512_add_epi32(sum_rows(p), fix)
+                };
+                let d = _mm512_mul_ps(wd, _mm512_set1_ps(cell.cast::<f32>().read()));
+                *acc = _mm512_fmadd_ps(d, _mm512_cvtepi32_ps(sums), *acc);
+                if T::HAS_MIN {
+                    let s = _mm512_set1_ps(cell.add(4).cast::<f32>().read());
+                    *acc = _mm512_fmadd_ps(wm, s, *acc);
                 }
             }
-            let mask = 0xffffu16 >> (16 - valid);
-            for (t, acc) in acc.into_iter().enumerate() {
-                _mm512_mask_storeu_ps(out.ptr.add(t * out.stride + r0), mask, acc);
-            }
         }
-        r0 += 16;
+        for (t, acc) in acc.into_iter().enumerate() {
+            store(flight, acc, out.ptr.add(t * out.stride));
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 //! -128 for finite input. Tiles use sign-extended 16-bit pairs (`vpmaddwd`), which are exact for any bytes.
 //! Lanes are weight rows, as in the AVX-512 leaves. `MIN` stands for types with a minimum, which meet Q8_1.
 
-use super::entry::cut_direct;
+use super::streams::{AHEAD, Flight, for_flights};
 use super::{Rows, Sums, Tile, prefetch};
 use std::arch::x86_64::*;
 
@@ -87,6 +87,9 @@ pub(super) unsafe fn scales_8(row: &[*const u8; 8], at: usize) -> __m256 {
     _mm256_cvtph_ps(unsafe { _mm_loadu_si128(bits.as_ptr().cast()) })
 }
 
+/// Most activation rows that the direct path takes at once.
+pub(super) const DIRECT_ACTS: usize = 3;
+
 /// Sums of all weight rows against all activation rows.
 ///
 /// # Safety
@@ -94,62 +97,69 @@ pub(super) unsafe fn scales_8(row: &[*const u8; 8], at: usize) -> __m256 {
 /// pair; `pack` is what [`pack_direct`] made of `x`.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn direct(w: &Rows, x: &Rows, pack: *const u8, out: Sums) {
-    cut_direct(w, x, out, 3, |w, x, t0, out| {
-        // SAFETY: the caller's promise, passed on; NT is the number of activation rows.
-        unsafe {
+    // SAFETY: the caller's promise, passed on; NT is the number of activation rows.
+    unsafe {
+        for_flights(w, x, out, DIRECT_ACTS, |flight, x, t0, out| {
             let pack = pack.add(t0 * direct_bytes(x.n));
             match x.rows {
-                1 => direct_rows::<1>(w, x, pack, out),
-                2 => direct_rows::<2>(w, x, pack, out),
-                _ => direct_rows::<3>(w, x, pack, out),
+                1 => direct_rows::<1>(flight, x, pack, out),
+                2 => direct_rows::<2>(flight, x, pack, out),
+                _ => direct_rows::<3>(flight, x, pack, out),
             }
-        }
-    });
+        });
+    }
 }
 
 /// # Safety
 /// As [`direct`], with `NT` activation rows.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn direct_rows<const NT: usize>(w: &Rows, x: &Rows, pack: *const u8, out: Sums) {
-    let blocks = w.n / 32;
+unsafe fn direct_rows<const NT: usize>(flight: &Flight<8>, x: &Rows, pack: *const u8, out: Sums) {
+    let blocks = x.n / 32;
     let ones = _mm256_set1_epi16(1);
-    let mut r0 = 0;
-    while r0 < w.rows {
-        // SAFETY: the caller's promise. Rows past the last one repeat it and are not stored; every block read
-        // lies in its row; prefetches may point anywhere.
-        unsafe {
-            let valid = (w.rows - r0).min(8);
-            let row: [*const u8; 8] =
-                std::array::from_fn(|r| w.ptr.add((r0 + r.min(valid - 1)) * w.row_bytes));
-            let ahead = 8 * w.row_bytes;
-            let mut acc = [_mm256_setzero_ps(); NT];
-            for b in 0..blocks {
-                let at = 34 * b;
-                if b % 2 == 0 {
-                    for r in row {
-                        prefetch(r.wrapping_add(at + ahead));
-                    }
-                }
-                let wd = scales_8(&row, at);
-                for (t, acc) in acc.iter_mut().enumerate() {
-                    let xb = x.ptr.add(t * x.row_bytes + at);
-                    let a = _mm256_loadu_si256(xb.add(2).cast());
-                    let mut p = [_mm256_setzero_si256(); 8];
-                    for (p, row) in p.iter_mut().zip(row) {
-                        let q = _mm256_loadu_si256(row.add(at + 2).cast());
-                        let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(a, q));
-                        *p = _mm256_madd_epi16(pairs, ones);
-                    }
-                    let xd = pack.add(t * direct_bytes(x.n) + 8 * b).cast::<f32>().read();
-                    let d = _mm256_mul_ps(wd, _mm256_set1_ps(xd));
-                    *acc = _mm256_fmadd_ps(d, _mm256_cvtepi32_ps(sum_rows(p)), *acc);
+    // SAFETY: the caller's promise; every block read lies in its row; prefetches may point anywhere.
+    unsafe {
+        let row = &flight.row;
+        let mut acc = [_mm256_setzero_ps(); NT];
+        for b in 0..blocks {
+            let at = 34 * b;
+            if b % 2 == 0 {
+                for r in row {
+                    prefetch(r.wrapping_add(at + AHEAD));
                 }
             }
-            for (t, acc) in acc.into_iter().enumerate() {
-                store(acc, out.ptr.add(t * out.stride + r0), valid);
+            let wd = scales_8(row, at);
+            for (t, acc) in acc.iter_mut().enumerate() {
+                let xb = x.ptr.add(t * x.row_bytes + at);
+                let a = _mm256_loadu_si256(xb.add(2).cast());
+                let mut p = [_mm256_setzero_si256(); 8];
+                for (p, row) in p.iter_mut().zip(row) {
+                    let q = _mm256_loadu_si256(row.add(at + 2).cast());
+                    let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(a, q));
+                    *p = _mm256_madd_epi16(pairs, ones);
+                }
+                let xd = pack.add(t * direct_bytes(x.n) + 8 * b).cast::<f32>().read();
+                let d = _mm256_mul_ps(wd, _mm256_set1_ps(xd));
+                *acc = _mm256_fmadd_ps(d, _mm256_cvtepi32_ps(sum_rows(p)), *acc);
             }
         }
-        r0 += 8;
+        for (t, acc) in acc.into_iter().enumerate() {
+            store_flight(flight, acc, out.ptr.add(t * out.stride));
+        }
+    }
+}
+
+/// Stores sums whose lanes are the rows of a flight.
+///
+/// # Safety
+/// AVX2 is there and `out` takes a sum of every weight row.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn store_flight(flight: &Flight<8>, sums: __m256, out: *mut f32) {
+    let mut all = [0f32; 8];
+    // SAFETY: the array is 32 bytes; the rest is the caller's promise.
+    unsafe {
+        _mm256_storeu_ps(all.as_mut_ptr(), sums);
+        flight.store(&all, out);
     }
 }
 

@@ -9,6 +9,7 @@
 //! the correction their activations bring the block's scaled sum.
 
 use super::k::avx2::transpose_8;
+use super::streams::{AHEAD, Flight, for_flights};
 use super::{Rows, Sums, Tile, prefetch};
 use std::arch::x86_64::*;
 
@@ -84,69 +85,116 @@ fn sum_bytes(v: __m256i) -> i32 {
     _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32::<0xB1>(s)))
 }
 
-/// Sums of all weight rows against up to 4 activation rows.
+/// Most activation rows that the direct path takes at once.
+pub(super) const DIRECT_ACTS: usize = 8;
+
+/// Calls `$f::<$t, 1>`, ... or `$f::<$t, 8>`, by the number of activation rows.
+macro_rules! by_acts {
+    ($n:expr, $f:ident [$($t:ty)?] ($($arg:expr),*)) => {
+        match $n {
+            1 => $f::<$($t,)? 1>($($arg),*),
+            2 => $f::<$($t,)? 2>($($arg),*),
+            3 => $f::<$($t,)? 3>($($arg),*),
+            4 => $f::<$($t,)? 4>($($arg),*),
+            5 => $f::<$($t,)? 5>($($arg),*),
+            6 => $f::<$($t,)? 6>($($arg),*),
+            7 => $f::<$($t,)? 7>($($arg),*),
+            _ => $f::<$($t,)? 8>($($arg),*),
+        }
+    };
+}
+pub(super) use by_acts;
+
+/// Sums of all weight rows against all activation rows.
 ///
 /// # Safety
 /// AVX-512 with VNNI is there; `w` and `x` describe readable rows of Q8_0 blocks of one length, `pack` is what
 /// [`pack_direct`] made of `x`, and `out` has room for every pair.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 pub(super) unsafe fn direct(w: &Rows, x: &Rows, pack: *const u8, out: Sums) {
-    // SAFETY: the caller's promise, passed on; NT is the number of activation rows.
+    // SAFETY: the caller's promise, passed on.
     unsafe {
-        match x.rows {
-            1 => direct_rows::<1>(w, x, pack, out),
-            2 => direct_rows::<2>(w, x, pack, out),
-            3 => direct_rows::<3>(w, x, pack, out),
-            _ => direct_rows::<4>(w, x, pack, out),
+        for_flights(w, x, out, DIRECT_ACTS, |flight, x, t0, out| {
+            let pack = pack.add(t0 * direct_bytes(x.n));
+            by_acts!(x.rows, direct_rows [] (flight, x, pack, out))
+        });
+    }
+}
+
+/// The weight rows of a flight. For few activation rows, lanes are groups of four elements, summed across when a block
+/// is done; for more, quants are turned once so that lanes are weight rows.
+///
+/// # Safety
+/// As [`direct`], with `NT` activation rows.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+unsafe fn direct_rows<const NT: usize>(flight: &Flight<16>, x: &Rows, pack: *const u8, out: Sums) {
+    let flip = _mm512_set1_epi8(-128);
+    let row = &flight.row;
+    let mut acc = [_mm512_setzero_ps(); NT];
+    // SAFETY: the caller's promise; every block read lies in its row; prefetches may point anywhere.
+    unsafe {
+        for b in 0..x.n / 32 {
+            let at = 34 * b;
+            if b % 2 == 0 {
+                for r in row {
+                    prefetch(r.wrapping_add(at + AHEAD));
+                }
+            }
+            let mut q = load_16(row, at).map(|q| _mm512_xor_si512(q, flip));
+            if NT > 2 {
+                q = transpose_16(q);
+            }
+            let wd = scales_16(row, at);
+            for (t, acc) in acc.iter_mut().enumerate() {
+                let xq = x.ptr.add(t * x.row_bytes + at + 2);
+                let cell = pack.add(t * direct_bytes(x.n) + 8 * b);
+                let fix = _mm512_set1_epi32(cell.add(4).cast::<i32>().read());
+                let sums = if NT > 2 {
+                    products(fix, q, xq)
+                } else {
+                    let a = _mm512_broadcast_i64x4(_mm256_loadu_si256(xq.cast()));
+                    let p = q.map(|q| _mm512_dpbusd_epi32(_mm512_setzero_si512(), q, a));
+                    _mm512_add_epi32(sum_rows(p), fix)
+                };
+                let d = _mm512_mul_ps(wd, _mm512_set1_ps(cell.cast::<f32>().read()));
+                *acc = _mm512_fmadd_ps(d, _mm512_cvtepi32_ps(sums), *acc);
+            }
+        }
+        for (t, acc) in acc.into_iter().enumerate() {
+            store(flight, acc, out.ptr.add(t * out.stride));
         }
     }
 }
 
+/// `from` and the products of a block: lanes of `q[k]` are weight rows with elements `4 k` to `4 k + 3`, `x` points to
+/// the activations.
+///
 /// # Safety
-/// As [`direct`], with `NT` activation rows.
+/// AVX-512 with VNNI is there and `x` has 32 readable bytes.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-unsafe fn direct_rows<const NT: usize>(w: &Rows, x: &Rows, pack: *const u8, out: Sums) {
-    let blocks = w.n / 32;
-    let flip = _mm512_set1_epi8(-128);
-    let mut r0 = 0;
-    while r0 < w.rows {
-        // SAFETY: the caller's promise. Rows past the last one repeat it and are not stored; every block read
-        // lies in its row; prefetches may point anywhere.
-        unsafe {
-            let valid = (w.rows - r0).min(16);
-            let row: [*const u8; 16] =
-                std::array::from_fn(|r| w.ptr.add((r0 + r.min(valid - 1)) * w.row_bytes));
-            let ahead = 16 * w.row_bytes;
-            let mut acc = [_mm512_setzero_ps(); NT];
-            for b in 0..blocks {
-                let at = 34 * b;
-                if b % 2 == 0 {
-                    for r in row {
-                        prefetch(r.wrapping_add(at + ahead));
-                    }
-                }
-                let q = load_16(&row, at);
-                let wd = scales_16(&row, at);
-                for (t, acc) in acc.iter_mut().enumerate() {
-                    let xb = x.ptr.add(t * x.row_bytes + at);
-                    let cell = pack.add(t * direct_bytes(x.n) + 8 * b);
-                    let a = _mm512_broadcast_i64x4(_mm256_loadu_si256(xb.add(2).cast()));
-                    let mut p = [_mm512_setzero_si512(); 8];
-                    for (p, q) in p.iter_mut().zip(q) {
-                        *p = _mm512_dpbusd_epi32(*p, _mm512_xor_si512(q, flip), a);
-                    }
-                    let fix = _mm512_set1_epi32(cell.add(4).cast::<i32>().read());
-                    let sums = _mm512_cvtepi32_ps(_mm512_add_epi32(sum_rows(p), fix));
-                    let d = _mm512_mul_ps(wd, _mm512_set1_ps(cell.cast::<f32>().read()));
-                    *acc = _mm512_fmadd_ps(d, sums, *acc);
-                }
-            }
-            let mask = 0xffffu16 >> (16 - valid);
-            for (t, acc) in acc.into_iter().enumerate() {
-                _mm512_mask_storeu_ps(out.ptr.add(t * out.stride + r0), mask, acc);
-            }
-        }
-        r0 += 16;
+pub(super) unsafe fn products(from: __m512i, q: [__m512i; 8], x: *const u8) -> __m512i {
+    let mut sum = from;
+    for (k, q) in q.into_iter().enumerate() {
+        // SAFETY: the caller's promise.
+        let a = unsafe { _mm512_set1_epi32(x.add(4 * k).cast::<i32>().read_unaligned()) };
+        sum = _mm512_dpbusd_epi32(sum, q, a);
+    }
+    sum
+}
+
+/// Stores sums whose lanes are the rows of a flight.
+///
+/// # Safety
+/// AVX-512 is there and `out` takes a sum of every weight row.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+pub(super) unsafe fn store(flight: &Flight<16>, sums: __m512, out: *mut f32) {
+    let mut all = [0f32; 16];
+    // SAFETY: the array is 64 bytes; the rest is the caller's promise.
+    unsafe {
+        _mm512_storeu_ps(all.as_mut_ptr(), sums);
+        flight.store(&all, out);
     }
 }
 

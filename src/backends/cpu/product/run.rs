@@ -1,5 +1,6 @@
 //! The skeleton: a command's activation rows in passes, a thread's weight rows in panels, tiles over both.
 
+use super::streams::WINDOW;
 use super::{Acts, Core, Rows, Sums, Tile, core};
 use crate::backends::{Case, Isa, KernelCtx, Operand};
 use crate::graph::ValueType;
@@ -10,8 +11,8 @@ use std::ops::Range;
 const PANEL_BYTES: usize = 1 << 18;
 /// Most weight rows of a panel.
 const PANEL_ROWS: usize = 32;
-/// Weight rows between two epilogues: their sums stay in L1 for one row, in L2 for a pass.
-const BLOCK_DIRECT: usize = 256;
+/// Most weight rows between two epilogues: their sums stay in L1 for one row, in L2 for a pass.
+const BLOCK_DIRECT: usize = 1024;
 const BLOCK_PANEL: usize = 128;
 
 /// How the passes over `rows` activation rows of `n` elements look.
@@ -229,14 +230,17 @@ impl Pass {
         }
     }
 
-    /// Weight rows between two epilogues.
-    pub fn block(&self) -> usize {
-        if self.direct { BLOCK_DIRECT } else { BLOCK_PANEL }
-    }
-
-    /// Calls `f` for blocks of a part's rows, each a multiple of `unit` rows except where the range ends.
+    /// Calls `f` for blocks of a part's rows, each a multiple of `unit` rows except where the range ends. Those of the
+    /// direct path are of nearly equal size.
     pub fn blocks(&self, part: &Part, unit: usize, mut f: impl FnMut(Range<usize>)) {
-        let block = (self.block() / unit).max(1) * unit;
+        let rows = part.range.len();
+        let most = if self.direct {
+            let window = (WINDOW / part.w.row_bytes.max(1)).clamp(1, BLOCK_DIRECT);
+            rows.div_ceil(rows.div_ceil(window).max(1)).next_multiple_of(unit).min(BLOCK_DIRECT)
+        } else {
+            BLOCK_PANEL
+        };
+        let block = (most / unit).max(1) * unit;
         let mut from = part.range.start;
         while from < part.range.end {
             let to = (from + block).min(part.range.end);

@@ -4,8 +4,8 @@
 //! 63 * 127 * 2, below 32768. Signed codes are multiplied as |w| by a carrying w's sign: at most 127 * 127 * 2.
 //! `vpmaddwd` multiplies these sums by scales. Eight rows' lanes are then summed across to one register.
 
-use super::super::entry::cut_direct;
-use super::super::q8_avx2::{scales_8, store, sum_rows};
+use super::super::q8_avx2::{DIRECT_ACTS, scales_8, store_flight, sum_rows};
+use super::super::streams::{AHEAD, Flight, for_flights};
 use super::super::{Rows, Sums, prefetch};
 use super::avx2::{Leaf, SIGNED};
 use super::{X_BSUMS, X_BYTES, X_QS};
@@ -18,77 +18,67 @@ use std::arch::x86_64::*;
 /// `out` has room for every pair.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn direct<B: Leaf>(w: &Rows, x: &Rows, _: *const u8, out: Sums) {
-    cut_direct(w, x, out, 3, |w, x, _, out| {
-        // SAFETY: the caller's promise, passed on; NT is the number of activation rows.
-        unsafe {
-            match x.rows {
-                1 => direct_rows::<B, 1>(w, x, out),
-                2 => direct_rows::<B, 2>(w, x, out),
-                _ => direct_rows::<B, 3>(w, x, out),
-            }
-        }
-    });
+    // SAFETY: the caller's promise, passed on; NT is the number of activation rows.
+    unsafe {
+        for_flights(w, x, out, DIRECT_ACTS, |flight, x, _, out| match x.rows {
+            1 => direct_rows::<B, 1>(flight, x, out),
+            2 => direct_rows::<B, 2>(flight, x, out),
+            _ => direct_rows::<B, 3>(flight, x, out),
+        });
+    }
 }
 
 /// # Safety
 /// As [`direct`], with `NT` activation rows.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn direct_rows<B: Leaf, const NT: usize>(w: &Rows, x: &Rows, out: Sums) {
+unsafe fn direct_rows<B: Leaf, const NT: usize>(flight: &Flight<8>, x: &Rows, out: Sums) {
     let size = size_of::<B>();
-    let mut r0 = 0;
-    while r0 < w.rows {
-        // SAFETY: the caller's promise. Rows past the last one repeat it and are not stored; every block read
-        // lies in its row; prefetches may point anywhere.
-        unsafe {
-            let valid = (w.rows - r0).min(8);
-            let row: [*const u8; 8] =
-                std::array::from_fn(|r| w.ptr.add((r0 + r.min(valid - 1)) * w.row_bytes));
-            let ahead = 8 * w.row_bytes;
-            let mut acc = [_mm256_setzero_ps(); NT];
-            for b in 0..w.n / 256 {
-                let at = b * size;
-                let mut acts = [Acts::nothing(); NT];
-                for (t, acts) in acts.iter_mut().enumerate() {
-                    *acts = Acts::load(x.ptr.add(t * x.row_bytes + b * X_BYTES));
+    // SAFETY: the caller's promise; every block read lies in its row; prefetches may point anywhere.
+    unsafe {
+        let row = &flight.row;
+        let mut acc = [_mm256_setzero_ps(); NT];
+        for b in 0..x.n / 256 {
+            let at = b * size;
+            let mut acts = [Acts::nothing(); NT];
+            for (t, acts) in acts.iter_mut().enumerate() {
+                *acts = Acts::load(x.ptr.add(t * x.row_bytes + b * X_BYTES));
+            }
+            let mut sums = [[_mm256_setzero_si256(); 8]; NT];
+            let mut mins = [[_mm256_setzero_si256(); 8]; NT];
+            // The compiler must not know this number: unrolled, eight rows would be in flight, in memory.
+            let rows = std::hint::black_box(8);
+            for r in 0..rows {
+                let r = r & 7;
+                let p = row[r].add(at);
+                for line in (0..size).step_by(64) {
+                    prefetch(p.wrapping_add(AHEAD + line));
                 }
-                let mut sums = [[_mm256_setzero_si256(); 8]; NT];
-                let mut mins = [[_mm256_setzero_si256(); 8]; NT];
-                // The compiler must not know this number: unrolled, eight rows would be in flight, in memory.
-                let rows = std::hint::black_box(8);
-                for r in 0..rows {
-                    let r = r & 7;
-                    let p = row[r].add(at);
-                    for line in (0..size).step_by(64) {
-                        prefetch(p.wrapping_add(ahead + line));
-                    }
-                    let codes = B::codes(p);
-                    let [scales, least] = B::head(p);
-                    let scales = halves::<B>(scales);
-                    for (sums, x) in sums.iter_mut().zip(&acts) {
-                        sums[r] = x.sum::<B>(&codes, scales);
-                    }
-                    if B::HAS_MIN {
-                        let least = halves::<B>(least);
-                        for (mins, x) in mins.iter_mut().zip(&acts) {
-                            mins[r] = _mm256_madd_epi16(least, x.sums);
-                        }
-                    }
+                let codes = B::codes(p);
+                let [scales, least] = B::head(p);
+                let scales = halves::<B>(scales);
+                for (sums, x) in sums.iter_mut().zip(&acts) {
+                    sums[r] = x.sum::<B>(&codes, scales);
                 }
-                let wd = scales_8(&row, at + B::D);
-                for (t, x) in acts.iter().enumerate() {
-                    let d = _mm256_mul_ps(wd, x.d);
-                    acc[t] = _mm256_fmadd_ps(d, _mm256_cvtepi32_ps(sum_rows(sums[t])), acc[t]);
-                    if B::HAS_MIN {
-                        let d = _mm256_mul_ps(scales_8(&row, at + B::DMIN), x.d);
-                        acc[t] = _mm256_fnmadd_ps(d, _mm256_cvtepi32_ps(sum_rows(mins[t])), acc[t]);
+                if B::HAS_MIN {
+                    let least = halves::<B>(least);
+                    for (mins, x) in mins.iter_mut().zip(&acts) {
+                        mins[r] = _mm256_madd_epi16(least, x.sums);
                     }
                 }
             }
-            for (t, acc) in acc.iter().enumerate() {
-                store(*acc, out.ptr.add(t * out.stride + r0), valid);
+            let wd = scales_8(row, at + B::D);
+            for (t, x) in acts.iter().enumerate() {
+                let d = _mm256_mul_ps(wd, x.d);
+                acc[t] = _mm256_fmadd_ps(d, _mm256_cvtepi32_ps(sum_rows(sums[t])), acc[t]);
+                if B::HAS_MIN {
+                    let d = _mm256_mul_ps(scales_8(row, at + B::DMIN), x.d);
+                    acc[t] = _mm256_fnmadd_ps(d, _mm256_cvtepi32_ps(sum_rows(mins[t])), acc[t]);
+                }
             }
         }
-        r0 += 8;
+        for (t, acc) in acc.iter().enumerate() {
+            store_flight(flight, *acc, out.ptr.add(t * out.stride));
+        }
     }
 }
 

@@ -4,6 +4,8 @@
 //! fit 16 bits (but for the wide type), so two registers become one of pairs that `vpdpwssd` multiplies by pairs
 //! of scales and adds. Sixteen rows' lanes are then summed across to one register of exact sums.
 
+use super::super::q8_avx512::{by_acts, store};
+use super::super::streams::{AHEAD, Flight, for_flights};
 use super::super::{Rows, Sums, prefetch};
 use super::avx512::{Leaf, Order, place, sum_across, sum_parts};
 use super::{X_BSUMS, X_BYTES, X_QS};
@@ -41,85 +43,76 @@ impl<B: Leaf> Of<B> {
     const PAIRS: Pairs = Pairs::new(&B::ORDER, B::SUB);
 }
 
-/// Sums of all weight rows against up to 4 activation rows.
+/// Most activation rows at once.
+pub(super) const DIRECT_ACTS: usize = 8;
+
+/// Sums of all weight rows against all activation rows.
 ///
 /// # Safety
 /// AVX-512 with VNNI is there; `w` and `x` describe readable rows of blocks of the type and of Q8_K blocks, of one
 /// length, and `out` has room for every pair.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 pub(super) unsafe fn direct<B: Leaf>(w: &Rows, x: &Rows, _: *const u8, out: Sums) {
-    // SAFETY: the caller's promise, passed on; NT is the number of activation rows.
+    // SAFETY: the caller's promise, passed on.
     unsafe {
-        match x.rows {
-            1 => direct_rows::<B, 1>(w, x, out),
-            2 => direct_rows::<B, 2>(w, x, out),
-            3 => direct_rows::<B, 3>(w, x, out),
-            _ => direct_rows::<B, 4>(w, x, out),
-        }
+        for_flights(w, x, out, DIRECT_ACTS, |flight, x, _, out| {
+            by_acts!(x.rows, direct_rows[B](flight, x, out))
+        });
     }
 }
 
 /// # Safety
 /// As [`direct`], with `NT` activation rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-unsafe fn direct_rows<B: Leaf, const NT: usize>(w: &Rows, x: &Rows, out: Sums) {
+unsafe fn direct_rows<B: Leaf, const NT: usize>(flight: &Flight<16>, x: &Rows, out: Sums) {
     let size = size_of::<B>();
-    let mut r0 = 0;
-    while r0 < w.rows {
-        // SAFETY: the caller's promise. Rows past the last one repeat it and are not stored; every block read
-        // lies in its row; prefetches may point anywhere.
-        unsafe {
-            let valid = (w.rows - r0).min(16);
-            let mut row: [*const u8; 16] =
-                std::array::from_fn(|r| w.ptr.add((r0 + r.min(valid - 1)) * w.row_bytes));
-            let ahead = 16 * w.row_bytes;
-            let mut acc = [_mm512_setzero_ps(); NT];
-            for b in 0..w.n / 256 {
-                let mut acts = [Acts::nothing(); NT];
-                for (t, acts) in acts.iter_mut().enumerate() {
-                    *acts = Acts::load::<B>(x.ptr.add(t * x.row_bytes + b * X_BYTES));
-                }
-                let head = B::head(&row);
-                // The compiler must not know this number: unrolled, the rows of all groups would be in flight,
-                // in memory.
-                let groups = std::hint::black_box(4);
-                let mut sums = [[_mm512_setzero_si512(); 4]; NT];
-                for g in 0..groups {
-                    let mut lanes = [[_mm512_setzero_si512(); 4]; NT];
-                    for i in 0..4 {
-                        let p = row[4 * g + i];
-                        for line in (0..size).step_by(64) {
-                            prefetch(p.wrapping_add(ahead + line));
-                        }
-                        let codes = B::codes(p);
-                        let scales = scale_lanes::<B>(head.scales.0[place(4 * g + i)].as_ptr());
-                        for (lanes, x) in lanes.iter_mut().zip(&acts) {
-                            lanes[i] = x.sum::<B>(&codes, &scales);
-                        }
+    let mut row = flight.row;
+    let mut acc = [_mm512_setzero_ps(); NT];
+    // SAFETY: the caller's promise; every block read lies in its row; prefetches may point anywhere.
+    unsafe {
+        for b in 0..x.n / 256 {
+            let mut acts = [Acts::nothing(); NT];
+            for (t, acts) in acts.iter_mut().enumerate() {
+                *acts = Acts::load::<B>(x.ptr.add(t * x.row_bytes + b * X_BYTES));
+            }
+            let head = B::head(&row);
+            // The compiler must not know this number: unrolled, the rows of all groups would be in flight,
+            // in memory.
+            let groups = std::hint::black_box(4);
+            let mut sums = [[_mm512_setzero_si512(); 4]; NT];
+            for g in 0..groups {
+                let mut lanes = [[_mm512_setzero_si512(); 4]; NT];
+                for i in 0..4 {
+                    let p = row[4 * g + i];
+                    for line in (0..size).step_by(64) {
+                        prefetch(p.wrapping_add(AHEAD + line));
                     }
-                    for (sums, lanes) in sums.iter_mut().zip(&lanes) {
-                        sums[g & 3] = sum_parts(*lanes);
+                    let codes = B::codes(p);
+                    let scales = scale_lanes::<B>(head.scales.0[place(4 * g + i)].as_ptr());
+                    for (lanes, x) in lanes.iter_mut().zip(&acts) {
+                        lanes[i] = x.sum::<B>(&codes, &scales);
                     }
                 }
-                for ((acc, sums), x) in acc.iter_mut().zip(&sums).zip(&acts) {
-                    let d = _mm512_mul_ps(head.d, x.d);
-                    *acc = _mm512_fmadd_ps(d, _mm512_cvtepi32_ps(sum_across(*sums)), *acc);
-                    if B::HAS_MIN {
-                        let d = _mm512_mul_ps(head.dmin, x.d);
-                        let sums = _mm512_cvtepi32_ps(x.min_sums::<B>(&head.mins));
-                        *acc = _mm512_fnmadd_ps(d, sums, *acc);
-                    }
-                }
-                for p in &mut row {
-                    *p = p.wrapping_add(size);
+                for (sums, lanes) in sums.iter_mut().zip(&lanes) {
+                    sums[g & 3] = sum_parts(*lanes);
                 }
             }
-            let mask = 0xffffu16 >> (16 - valid);
-            for (t, acc) in acc.iter().enumerate() {
-                _mm512_mask_storeu_ps(out.ptr.add(t * out.stride + r0), mask, *acc);
+            for ((acc, sums), x) in acc.iter_mut().zip(&sums).zip(&acts) {
+                let d = _mm512_mul_ps(head.d, x.d);
+                *acc = _mm512_fmadd_ps(d, _mm512_cvtepi32_ps(sum_across(*sums)), *acc);
+                if B::HAS_MIN {
+                    let d = _mm512_mul_ps(head.dmin, x.d);
+                    let sums = _mm512_cvtepi32_ps(x.min_sums::<B>(&head.mins));
+                    *acc = _mm512_fnmadd_ps(d, sums, *acc);
+                }
+            }
+            for p in &mut row {
+                *p = p.wrapping_add(size);
             }
         }
-        r0 += 16;
+        for (t, acc) in acc.into_iter().enumerate() {
+            store(flight, acc, out.ptr.add(t * out.stride));
+        }
     }
 }
 

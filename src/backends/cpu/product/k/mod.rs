@@ -120,8 +120,12 @@ const fn avx2_core<B: avx2::Leaf>() -> Core {
 }
 
 #[cfg(target_arch = "x86_64")]
-static AVX512_ACTS: Acts =
-    panel_acts(4, panel_avx512::TILE_ACTS, panel_avx512::X_STEP, panel_avx512::pack_acts);
+static AVX512_ACTS: Acts = panel_acts(
+    direct_avx512::DIRECT_ACTS,
+    panel_avx512::TILE_ACTS,
+    panel_avx512::X_STEP,
+    panel_avx512::pack_acts,
+);
 
 #[cfg(target_arch = "x86_64")]
 const fn avx512_core<B: avx512::Leaf>() -> Core {
@@ -145,7 +149,8 @@ const fn avx512_core<B: avx512::Leaf>() -> Core {
 }
 
 #[cfg(target_arch = "x86_64")]
-static AMX_ACTS: Acts = panel_acts(4, tiles_amx::TILE_ACTS, panel_amx::X_STEP, panel_amx::pack_acts);
+static AMX_ACTS: Acts =
+    panel_acts(direct_avx512::DIRECT_ACTS, tiles_amx::TILE_ACTS, panel_amx::X_STEP, panel_amx::pack_acts);
 
 #[cfg(target_arch = "x86_64")]
 const fn amx_core<B: avx512::Leaf>() -> Core {
