@@ -8,7 +8,7 @@
 
 use super::nibbles::Nibbles;
 use super::q8_avx512::{
-    DIRECT_ACTS, W_STEP, W_STEP_MIN, act_bytes, by_acts, direct_bytes, products, scales_16, store,
+    DIRECT_ACTS, W_STEP, W_STEP_MIN, act_bytes, by_acts, direct_bytes, quads, scales_16, store,
 };
 use super::streams::{AHEAD, Flight, for_flights};
 use super::{Rows, Sums, prefetch};
@@ -170,7 +170,7 @@ unsafe fn direct_rows<T: Nibbles, const NT: usize>(
                 let fix = if T::HAS_MIN { 0 } else { cell.add(4).cast::<i32>().read() >> T::FIX_SHIFT };
                 let fix = _mm512_set1_epi32(fix);
                 let sums = if NT > 2 {
-                    products(fix, [lo[0], lo[1], lo[2], lo[3], hi[0], hi[1], hi[2], hi[3]], xq)
+                    quads(fix, [lo[0], lo[1], lo[2], lo[3], hi[0], hi[1], hi[2], hi[3]], xq)
                 } else {
                     let a = [xq, xq.add(16)].map(|q| _mm512_broadcast_i32x4(_mm_loadu_si128(q.cast())));
                     let mut p = [_mm512_setzero_si512(); 4];

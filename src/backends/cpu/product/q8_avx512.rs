@@ -140,7 +140,7 @@ unsafe fn direct_rows<const NT: usize>(flight: &Flight<16>, x: &Rows, pack: *con
                     prefetch(r.wrapping_add(at + AHEAD));
                 }
             }
-            let mut q = load_16(row, at).map(|q| _mm512_xor_si512(q, flip));
+            let mut q = load_16(row, at + 2).map(|q| _mm512_xor_si512(q, flip));
             if NT > 2 {
                 q = transpose_16(q);
             }
@@ -150,7 +150,7 @@ unsafe fn direct_rows<const NT: usize>(flight: &Flight<16>, x: &Rows, pack: *con
                 let cell = pack.add(t * direct_bytes(x.n) + 8 * b);
                 let fix = _mm512_set1_epi32(cell.add(4).cast::<i32>().read());
                 let sums = if NT > 2 {
-                    products(fix, q, xq)
+                    quads(fix, q, xq)
                 } else {
                     let a = _mm512_broadcast_i64x4(_mm256_loadu_si256(xq.cast()));
                     let p = q.map(|q| _mm512_dpbusd_epi32(_mm512_setzero_si512(), q, a));
@@ -166,14 +166,14 @@ unsafe fn direct_rows<const NT: usize>(flight: &Flight<16>, x: &Rows, pack: *con
     }
 }
 
-/// `from` and the products of a block: lanes of `q[k]` are weight rows with elements `4 k` to `4 k + 3`, `x` points to
-/// the activations.
+/// `from` and products of groups of four elements: lanes of `q[k]` are weight rows with elements `4 k` to `4 k + 3`, `x`
+/// points to the activations.
 ///
 /// # Safety
-/// AVX-512 with VNNI is there and `x` has 32 readable bytes.
+/// AVX-512 with VNNI is there and `x` has `4 N` readable bytes.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-pub(super) unsafe fn products(from: __m512i, q: [__m512i; 8], x: *const u8) -> __m512i {
+pub(super) unsafe fn quads<const N: usize>(from: __m512i, q: [__m512i; N], x: *const u8) -> __m512i {
     let mut sum = from;
     for (k, q) in q.into_iter().enumerate() {
         // SAFETY: the caller's promise.
@@ -198,20 +198,20 @@ pub(super) unsafe fn store(flight: &Flight<16>, sums: __m512, out: *mut f32) {
     }
 }
 
-/// The 32 quants of a block of 16 rows, two rows to a register: (0,4) (1,5) (2,6) (3,7) (8,12) ... (11,15).
+/// 32 bytes of 16 rows at `at`, two rows to a register: (0,4) (1,5) (2,6) (3,7) (8,12) ... (11,15).
 ///
 /// # Safety
-/// AVX-512 is there and every row has 34 readable bytes at `at`.
+/// AVX-512 is there and every row has 32 readable bytes at `at`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-unsafe fn load_16(row: &[*const u8; 16], at: usize) -> [__m512i; 8] {
+pub(super) unsafe fn load_16(row: &[*const u8; 16], at: usize) -> [__m512i; 8] {
     let mut q = [_mm512_setzero_si512(); 8];
     for (i, q) in q.iter_mut().enumerate() {
         let first = if i < 4 { i } else { i + 4 };
         // SAFETY: the caller's promise; first + 4 is at most 15.
         unsafe {
-            let a = _mm256_loadu_si256(row[first].add(at + 2).cast());
-            let b = _mm256_loadu_si256(row[first + 4].add(at + 2).cast());
+            let a = _mm256_loadu_si256(row[first].add(at).cast());
+            let b = _mm256_loadu_si256(row[first + 4].add(at).cast());
             *q = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(a), b);
         }
     }
@@ -267,7 +267,7 @@ pub(super) unsafe fn pack_weights<const SIGNED: bool>(w: &Rows, out: *mut u8) {
                 std::array::from_fn(|r| w.ptr.add((half * 16 + r).min(w.rows - 1) * w.row_bytes));
             for b in 0..w.n / 32 {
                 let step = out.add(b * W_STEP + half * 64);
-                let q = transpose_16(load_16(&row, 34 * b));
+                let q = transpose_16(load_16(&row, 34 * b + 2));
                 for (k, q) in q.into_iter().enumerate() {
                     _mm512_store_si512(step.add(k * 128).cast(), _mm512_xor_si512(q, flip));
                 }
@@ -280,7 +280,7 @@ pub(super) unsafe fn pack_weights<const SIGNED: bool>(w: &Rows, out: *mut u8) {
 /// From the arrangement of [`load_16`] to one register per group of 4 elements, lanes in the order of the rows.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-fn transpose_16(p: [__m512i; 8]) -> [__m512i; 8] {
+pub(super) fn transpose_16(p: [__m512i; 8]) -> [__m512i; 8] {
     // Per four registers: dword j of the four rows in each 128-bit part, j = 0, 1, 2, 3.
     let mut four = [[_mm512_setzero_si512(); 4]; 2];
     for i in 0..2 {

@@ -7,6 +7,9 @@
 use crate::quant::BlockK;
 use std::arch::x86_64::*;
 
+/// `a | (b & c)`, as the immediate of a ternary operation on a, b and c.
+pub(super) const OR_AND: i32 = 0xF8;
+
 /// First element of each 16 bytes of the four registers of codes.
 pub(super) type Order = [[u8; 4]; 4];
 /// Registers of 64 successive elements.

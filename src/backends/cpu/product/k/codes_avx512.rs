@@ -4,9 +4,6 @@ use super::avx512::*;
 use crate::quant::{BlockIQ4_XS, BlockQ2_K, BlockQ3_K, BlockQ4_K, BlockQ5_K, BlockQ6_K, IQ4_VALUES};
 use std::arch::x86_64::*;
 
-/// `a | (b & c)`, as the immediate of a ternary operation on a, b and c.
-const OR_AND: i32 = 0xF8;
-
 /// 64 bytes at `p`.
 ///
 /// # Safety
@@ -238,6 +235,23 @@ impl Leaf for BlockQ3_K {
     }
 }
 
+/// The codes of IQ4_XS, four times.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+pub(super) fn table() -> __m512i {
+    const TABLE: [u8; 16] = {
+        let mut out = [0; 16];
+        let mut i = 0;
+        while i < 16 {
+            out[i] = IQ4_VALUES[i].cast_unsigned() ^ 0x80;
+            i += 1;
+        }
+        out
+    };
+    // SAFETY: the table is 16 bytes.
+    _mm512_broadcast_i32x4(unsafe { _mm_loadu_si128(TABLE.as_ptr().cast()) })
+}
+
 impl Leaf for BlockIQ4_XS {
     const ORDER: Order = NIBBLES_32;
     const BIAS: u8 = 128;
@@ -271,20 +285,9 @@ impl Leaf for BlockIQ4_XS {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
     unsafe fn codes(p: *const u8) -> [__m512i; 4] {
-        const TABLE: [u8; 16] = {
-            let mut out = [0; 16];
-            let mut i = 0;
-            while i < 16 {
-                out[i] = IQ4_VALUES[i].cast_unsigned() ^ 0x80;
-                i += 1;
-            }
-            out
-        };
-        // SAFETY: the caller's promise: 128 bytes of nibbles behind 8; the table is 16 bytes.
-        let (table, [a, b], [c, d]) = unsafe {
-            let table = _mm512_broadcast_i32x4(_mm_loadu_si128(TABLE.as_ptr().cast()));
-            (table, nibbles(load(p.add(8))), nibbles(load(p.add(72))))
-        };
+        // SAFETY: the caller's promise: 128 bytes of nibbles behind 8.
+        let ([a, b], [c, d]) = unsafe { (nibbles(load(p.add(8))), nibbles(load(p.add(72)))) };
+        let table = table();
         let value = |v| _mm512_shuffle_epi8(table, v);
         [value(a), value(b), value(c), value(d)]
     }

@@ -4,10 +4,11 @@
 //! fit 16 bits (but for the wide type), so two registers become one of pairs that `vpdpwssd` multiplies by pairs
 //! of scales and adds. Sixteen rows' lanes are then summed across to one register of exact sums.
 
-use super::super::q8_avx512::{by_acts, store};
+use super::super::q8_avx512::store;
 use super::super::streams::{AHEAD, Flight, for_flights};
 use super::super::{Rows, Sums, prefetch};
 use super::avx512::{Leaf, Order, place, sum_across, sum_parts};
+use super::turned_avx512::{self, ACTS, Turn};
 use super::{X_BSUMS, X_BYTES, X_QS};
 use std::arch::x86_64::*;
 
@@ -43,20 +44,21 @@ impl<B: Leaf> Of<B> {
     const PAIRS: Pairs = Pairs::new(&B::ORDER, B::SUB);
 }
 
-/// Most activation rows at once.
-pub(super) const DIRECT_ACTS: usize = 8;
-
 /// Sums of all weight rows against all activation rows.
 ///
 /// # Safety
 /// AVX-512 with VNNI is there; `w` and `x` describe readable rows of blocks of the type and of Q8_K blocks, of one
 /// length, and `out` has room for every pair.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-pub(super) unsafe fn direct<B: Leaf>(w: &Rows, x: &Rows, _: *const u8, out: Sums) {
+pub(super) unsafe fn direct<B: Turn>(w: &Rows, x: &Rows, _: *const u8, out: Sums) {
     // SAFETY: the caller's promise, passed on.
     unsafe {
-        for_flights(w, x, out, DIRECT_ACTS, |flight, x, _, out| {
-            by_acts!(x.rows, direct_rows[B](flight, x, out))
+        for_flights(w, x, out, ACTS, |flight, x, _, out| match x.rows {
+            1 => direct_rows::<B, 1>(flight, x, out),
+            2 => direct_rows::<B, 2>(flight, x, out),
+            3 | 4 => turned_avx512::rows::<B, 4>(flight, x, out),
+            5 | 6 => turned_avx512::rows::<B, 6>(flight, x, out),
+            _ => turned_avx512::rows::<B, 8>(flight, x, out),
         });
     }
 }

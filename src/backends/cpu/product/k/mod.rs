@@ -20,7 +20,11 @@ mod panel_amx;
 mod panel_avx2;
 #[cfg(target_arch = "x86_64")]
 mod panel_avx512;
+#[cfg(target_arch = "x86_64")]
+mod parts_avx512;
 mod plain;
+#[cfg(target_arch = "x86_64")]
+mod turned_avx512;
 
 #[cfg(target_arch = "x86_64")]
 use super::PackFn;
@@ -120,15 +124,11 @@ const fn avx2_core<B: avx2::Leaf>() -> Core {
 }
 
 #[cfg(target_arch = "x86_64")]
-static AVX512_ACTS: Acts = panel_acts(
-    direct_avx512::DIRECT_ACTS,
-    panel_avx512::TILE_ACTS,
-    panel_avx512::X_STEP,
-    panel_avx512::pack_acts,
-);
+static AVX512_ACTS: Acts =
+    panel_acts(turned_avx512::ACTS, panel_avx512::TILE_ACTS, panel_avx512::X_STEP, panel_avx512::pack_acts);
 
 #[cfg(target_arch = "x86_64")]
-const fn avx512_core<B: avx512::Leaf>() -> Core {
+const fn avx512_core<B: turned_avx512::Turn>() -> Core {
     Core {
         acts: &AVX512_ACTS,
         direct: direct_avx512::direct::<B>,
@@ -150,10 +150,10 @@ const fn avx512_core<B: avx512::Leaf>() -> Core {
 
 #[cfg(target_arch = "x86_64")]
 static AMX_ACTS: Acts =
-    panel_acts(direct_avx512::DIRECT_ACTS, tiles_amx::TILE_ACTS, panel_amx::X_STEP, panel_amx::pack_acts);
+    panel_acts(turned_avx512::ACTS, tiles_amx::TILE_ACTS, panel_amx::X_STEP, panel_amx::pack_acts);
 
 #[cfg(target_arch = "x86_64")]
-const fn amx_core<B: avx512::Leaf>() -> Core {
+const fn amx_core<B: turned_avx512::Turn>() -> Core {
     Core {
         acts: &AMX_ACTS,
         // One step of both sides stays in L1, with two planes of weights.
