@@ -86,6 +86,7 @@ macro_rules! float_leaves {
                     pack,
                     max_steps: 64,
                     acc_bytes: $mr * $nr * 64,
+                    unit: None,
                     tiles: &[$(tile::<$nt>),*],
                 }
             }
@@ -133,6 +134,7 @@ const fn block32_plain<B: Block32>() -> Core {
         pack: |_, _| {},
         max_steps: usize::MAX,
         acc_bytes: 0,
+        unit: None,
         tiles: &[],
     }
 }
@@ -168,6 +170,7 @@ const fn block32_avx2(min: bool, direct: DirectFn, pack: PackFn) -> Core {
         pack,
         max_steps: usize::MAX,
         acc_bytes: 0,
+        unit: None,
         tiles: if min {
             &[tile::<true, 1>, tile::<true, 2>, tile::<true, 3>]
         } else {
@@ -224,6 +227,7 @@ const fn block32_avx512(min: bool, direct: DirectFn, pack: PackFn) -> Core {
         pack,
         max_steps: usize::MAX,
         acc_bytes: 0,
+        unit: None,
         tiles: if min { tiles!(true) } else { tiles!(false) },
     }
 }
@@ -256,6 +260,7 @@ const fn block32_amx(min: bool, direct: DirectFn, pack: PackFn) -> Core {
         // So many steps of both sides stay in L1.
         max_steps: 16,
         acc_bytes: tiles_amx::ACC,
+        unit: Some(&tiles_amx::GROUPS_OF_32),
         tiles: if min {
             tiles_amx::tiles!(q8_amx::OfBlocks<true>)
         } else {

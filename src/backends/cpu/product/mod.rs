@@ -119,6 +119,15 @@ struct Acts {
     pack: PackFn,
 }
 
+/// A unit of the core that tiles need set up. Setting it up and leaving it costs as much as several of its products, so
+/// that happens once for all tiles of a panel.
+struct Unit {
+    /// Sets the unit up. The machine must have it, and this process may use it.
+    enter: unsafe fn(),
+    /// Leaves it, so that nobody has to keep its state.
+    leave: unsafe fn(),
+}
+
 /// A weight type on one instruction set.
 pub(super) struct Core {
     /// The activations that meet it.
@@ -135,6 +144,8 @@ pub(super) struct Core {
     max_steps: usize,
     /// Bytes of a tile's unfinished sums; 0 if `max_steps` never cuts.
     acc_bytes: usize,
+    /// What the tiles need set up.
+    unit: Option<&'static Unit>,
     /// Tiles for 1, 2, ... activation rows.
     tiles: &'static [TileFn],
 }

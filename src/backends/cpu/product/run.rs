@@ -283,6 +283,10 @@ impl Pass {
         let tile_bytes = steps * core.step_bytes;
         let group_bytes = steps * self.acts.step_bytes;
         let acc = self.free.wrapping_add(tiles * tile_bytes);
+        if let Some(unit) = core.unit {
+            // SAFETY: the core is of an instruction set that this machine has.
+            unsafe { (unit.enter)() }
+        }
         let mut r0 = 0;
         while r0 < w.rows {
             let panel_rows = (tiles * core.tile_rows).min(w.rows - r0);
@@ -317,6 +321,10 @@ impl Pass {
                 }
             }
             r0 += panel_rows;
+        }
+        if let Some(unit) = core.unit {
+            // SAFETY: as above.
+            unsafe { (unit.leave)() }
         }
     }
 }

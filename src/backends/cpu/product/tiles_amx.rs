@@ -1,13 +1,13 @@
 //! Tiles by the matrix unit (AMX-TILE, AMX-INT8): exact products of signed bytes, 16 activation rows by 16 weight rows.
 //!
-//! The compiler has no stable names for these instructions, so they stand here as assembly, in functions that set the
-//! unit up, use it and leave it: nothing of its state lives between two tiles of the skeleton.
+//! The compiler has no stable names for these instructions, so they stand here as assembly. The skeleton has the unit
+//! set up before the tiles of a panel and left behind them; between two tiles only its set-up lives.
 //!
 //! A result of the unit is an array of 32-bit sums, `[activation row][weight row]`, which vector code finishes as the
 //! AVX-512 leaves do: lanes are weight rows. While the unit makes the sums of one step, the core finishes those of the
 //! step before.
 
-use super::Tile;
+use super::{Tile, Unit};
 use std::arch::asm;
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
@@ -42,8 +42,21 @@ const fn config(bytes: u8) -> Config {
     Config(c)
 }
 
-static GROUPS_OF_32: Config = config(32);
-static GROUPS_OF_64: Config = config(64);
+static CONFIG_32: Config = config(32);
+static CONFIG_64: Config = config(64);
+
+/// For products of 32 elements at a time.
+pub(super) static GROUPS_OF_32: Unit = Unit {
+    // SAFETY: the promise of `Unit`, passed on.
+    enter: || unsafe { configure(&CONFIG_32) },
+    leave: release,
+};
+/// For products of 64 elements at a time.
+pub(super) static GROUPS_OF_64: Unit = Unit {
+    // SAFETY: the promise of `Unit`, passed on.
+    enter: || unsafe { configure(&CONFIG_64) },
+    leave: release,
+};
 
 /// Sets the unit up.
 ///
@@ -144,7 +157,8 @@ pub(super) trait Steps {
 /// A tile against `acts` activation rows.
 ///
 /// # Safety
-/// AVX-512 with VNNI and AMX are there, and the tile's pointers are good for its steps, packed as `S` says.
+/// AVX-512 with VNNI and AMX are there, the unit is set up for groups of `S::GROUP`, and the tile's pointers are good for
+/// its steps, packed as `S` says.
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 unsafe fn tile<S: Steps>(t: &Tile, acts: usize) {
@@ -152,7 +166,6 @@ unsafe fn tile<S: Steps>(t: &Tile, acts: usize) {
     // SAFETY: the caller's promise; every step is inside the packed rows. The unit writes all sums of a step before
     // they are read.
     unsafe {
-        configure(if S::GROUP == 64 { &GROUPS_OF_64 } else { &GROUPS_OF_32 });
         for half in 0..t.rows.div_ceil(16) {
             let mut acc = [_mm512_setzero_ps(); TILE_ACTS];
             let unfinished = t.acc.wrapping_add(half * TILE_ACTS * 16);
@@ -197,7 +210,6 @@ unsafe fn tile<S: Steps>(t: &Tile, acts: usize) {
                 _mm512_mask_storeu_ps(t.out.ptr.add(n * t.out.stride + 16 * half), mask, *acc);
             }
         }
-        release();
     }
 }
 
@@ -234,7 +246,7 @@ pub(in crate::backends::cpu) fn round_ops(rounds: usize) -> usize {
 pub(in crate::backends::cpu) unsafe fn multiply_rounds(rounds: usize) {
     // SAFETY: the caller's promise; registers that were never loaded hold zeros after `ldtilecfg`.
     unsafe {
-        configure(&GROUPS_OF_64);
+        configure(&CONFIG_64);
         for _ in 0..rounds {
             asm!(
                 "tdpbssd tmm0, tmm1, tmm2",

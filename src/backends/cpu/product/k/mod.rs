@@ -96,6 +96,7 @@ const fn plain_core<B: Named>() -> Core {
         pack: |_, _| {},
         max_steps: usize::MAX,
         acc_bytes: 0,
+        unit: None,
         tiles: &[],
     }
 }
@@ -119,6 +120,7 @@ const fn avx2_core<B: avx2::Leaf>() -> Core {
         pack: panel_avx2::pack_weights::<B>,
         max_steps: usize::MAX,
         acc_bytes: 0,
+        unit: None,
         tiles: &[panel_avx2::tile::<B, 1>, panel_avx2::tile::<B, 2>, panel_avx2::tile::<B, 3>],
     }
 }
@@ -137,6 +139,7 @@ const fn avx512_core<B: turned_avx512::Turn>() -> Core {
         pack: panel_avx512::pack_weights::<B>,
         max_steps: usize::MAX,
         acc_bytes: 0,
+        unit: None,
         tiles: &[
             panel_avx512::tile::<B, 1>,
             panel_avx512::tile::<B, 2>,
@@ -159,6 +162,7 @@ const fn amx_core<B: turned_avx512::Turn>() -> Core {
         // One step of both sides stays in L1, with two planes of weights.
         max_steps: 1,
         acc_bytes: tiles_amx::ACC,
+        unit: Some(&tiles_amx::GROUPS_OF_64),
         step_bytes: panel_amx::step_bytes::<B>(),
         pack: panel_amx::pack_weights::<B>,
         tiles: tiles_amx::tiles!(panel_amx::OfType<B>),
