@@ -2,7 +2,7 @@
 //!
 //! Generating a token reads every weight once, so the rate at which memory can be read bounds it. The figure is the
 //! best of several ways to read, because that is what a kernel could do at most: from ordinary and from huge pages, 1 to
-//! 8 streams per thread, over the whole block or window by window, each with and without software prefetch. The block
+//! 16 streams per thread, over the whole block or window by window, each with and without software prefetch. The block
 //! is larger than any cache and has been written before, since pages that were never written all map to one page of
 //! zeros. Beside it: what a meeting of a team costs.
 
@@ -26,6 +26,23 @@ const RUN: usize = 32;
 
 /// Bytes of a window: a few pages, which keep the translation buffers small.
 const WINDOW: usize = 64 << 10;
+
+/// Bytes of a window of many streams, as the kernels read weights.
+const WIDE_WINDOW: usize = 1 << 20;
+
+/// Windows (0 for the whole block) and streams of the ways that are tried.
+const SHAPES: [(usize, usize); 10] = [
+    (0, 1),
+    (0, 2),
+    (0, 4),
+    (0, 8),
+    (WINDOW, 1),
+    (WINDOW, 2),
+    (WINDOW, 4),
+    (WINDOW, 8),
+    (WIDE_WINDOW, 8),
+    (WIDE_WINDOW, 16),
+];
 
 /// A way to read: see the fields of [`ReadRate`].
 #[derive(Clone, Copy, Debug)]
@@ -81,7 +98,7 @@ fn read_rate_of(threads: usize, bytes: u64) -> Result<ReadRate> {
 fn read_rate_from(threads: usize, bytes: u64, how: Use) -> Result<ReadRate> {
     let mut block = Block::zeroed(bytes, "the block of the read measurement", "-t", how)?;
     let words: &mut [u64] = bytemuck::cast_slice_mut(block.bytes_mut());
-    let share = (words.len() / threads / (8 * RUN)).max(1) * 8 * RUN;
+    let share = (words.len() / threads / (16 * RUN)).max(1) * 16 * RUN;
     let used = (share * threads).min(words.len());
     std::thread::scope(|s| {
         for (i, part) in words[..used].chunks_mut(share).enumerate() {
@@ -98,15 +115,13 @@ fn read_rate_from(threads: usize, bytes: u64, how: Use) -> Result<ReadRate> {
         huge_pages: how == Use::Whole,
         block_bytes: 8 * used as u64,
     };
-    for window in [0, WINDOW] {
-        for streams in [1, 2, 4, 8] {
-            for prefetch in [0, 1024, 4096, WINDOW] {
-                let way = Way { streams, window, prefetch };
-                let fastest = (0..PASSES).map(|_| pass(&parts, way)).min().unwrap_or(Duration::MAX);
-                let rate = best.block_bytes as f64 / fastest.as_secs_f64().max(1e-9);
-                if rate > best.bytes_per_second {
-                    best = ReadRate { bytes_per_second: rate, streams, window, prefetch, ..best };
-                }
+    for (window, streams) in SHAPES {
+        for prefetch in [0, 1024, 4096, WINDOW] {
+            let way = Way { streams, window, prefetch };
+            let fastest = (0..PASSES).map(|_| pass(&parts, way)).min().unwrap_or(Duration::MAX);
+            let rate = best.block_bytes as f64 / fastest.as_secs_f64().max(1e-9);
+            if rate > best.bytes_per_second {
+                best = ReadRate { bytes_per_second: rate, streams, window, prefetch, ..best };
             }
         }
     }
@@ -192,12 +207,13 @@ fn read_any(part: &[u64], way: Way) -> u64 {
         1 => read_streams::<1>(window, way.prefetch),
         2 => read_streams::<2>(window, way.prefetch),
         4 => read_streams::<4>(window, way.prefetch),
-        _ => read_streams::<8>(window, way.prefetch),
+        8 => read_streams::<8>(window, way.prefetch),
+        _ => read_streams::<16>(window, way.prefetch),
     };
     part.chunks(words).fold(0, |sum, window| read(window).wrapping_add(sum))
 }
 
-/// The sum of all words, read as `K` streams side by side. `part` is a multiple of `8 * RUN` words.
+/// The sum of all words, read as `K` streams side by side. `part` is a multiple of `16 * RUN` words.
 #[inline(always)]
 fn read_streams<const K: usize>(part: &[u64], prefetch: usize) -> u64 {
     let len = part.len() / K;
@@ -236,10 +252,11 @@ mod tests {
 
     #[test]
     fn every_way_reads_every_word() {
-        let words: Vec<u64> = (0..8 * RUN as u64 * 35).map(|i| i * i).collect();
+        let words: Vec<u64> = (0..16 * RUN as u64 * 35).map(|i| i * i).collect();
         let sum = words.iter().sum::<u64>();
-        for streams in [1, 2, 4, 8] {
-            for (window, prefetch) in [(0, 0), (0, 1024), (WINDOW, 0), (WINDOW, WINDOW)] {
+        for streams in [1, 2, 4, 8, 16] {
+            for (window, prefetch) in [(0, 0), (0, 1024), (WINDOW, 0), (WINDOW, WINDOW), (WIDE_WINDOW, 1024)]
+            {
                 let way = Way { streams, window, prefetch };
                 assert_eq!(read(&words, way), sum, "{way:?}");
                 assert_eq!(read_any(&words, way), sum, "{way:?}");

@@ -187,7 +187,7 @@ const fn nibbles_avx2<T: Nibbles>() -> Core {
 #[cfg(target_arch = "x86_64")]
 const fn acts_avx512<const MIN: bool>() -> Acts {
     Acts {
-        direct_max: q8_avx512::DIRECT_ACTS,
+        direct_max: 12,
         direct_bytes: q8_avx512::direct_bytes,
         pack_direct: q8_avx512::pack_direct::<MIN>,
         tile_rows: q8_avx512::TILE_ACTS,

@@ -127,7 +127,7 @@ const fn avx2_core<B: avx2::Leaf>() -> Core {
 
 #[cfg(target_arch = "x86_64")]
 static AVX512_ACTS: Acts =
-    panel_acts(turned_avx512::ACTS, panel_avx512::TILE_ACTS, panel_avx512::X_STEP, panel_avx512::pack_acts);
+    panel_acts(12, panel_avx512::TILE_ACTS, panel_avx512::X_STEP, panel_avx512::pack_acts);
 
 #[cfg(target_arch = "x86_64")]
 const fn avx512_core<B: turned_avx512::Turn>() -> Core {
@@ -152,8 +152,7 @@ const fn avx512_core<B: turned_avx512::Turn>() -> Core {
 }
 
 #[cfg(target_arch = "x86_64")]
-static AMX_ACTS: Acts =
-    panel_acts(turned_avx512::ACTS, tiles_amx::TILE_ACTS, panel_amx::X_STEP, panel_amx::pack_acts);
+static AMX_ACTS: Acts = panel_acts(24, tiles_amx::TILE_ACTS, panel_amx::X_STEP, panel_amx::pack_acts);
 
 #[cfg(target_arch = "x86_64")]
 const fn amx_core<B: turned_avx512::Turn>() -> Core {
