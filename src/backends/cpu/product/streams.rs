@@ -69,3 +69,36 @@ pub(super) unsafe fn for_flights<const L: usize>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_pair_is_made_once() {
+        for (rows, acts, most) in [(1, 1, 1), (7, 3, 2), (16, 8, 8), (17, 9, 8), (33, 5, 3), (100, 24, 8)] {
+            // Row r is one byte, r; an activation row is one byte, too.
+            let weights: Vec<u8> = (0..rows as u8).collect();
+            let x: Vec<u8> = (0..acts as u8).collect();
+            let mut sums = vec![0.0f32; rows * acts];
+            let view = |v: &[u8]| Rows { ptr: v.as_ptr(), row_bytes: 1, rows: v.len(), n: 1 };
+            let out = Sums { ptr: sums.as_mut_ptr(), stride: rows };
+            // SAFETY: rows of one byte, and a place for each pair.
+            unsafe {
+                for_flights::<8>(&view(&weights), &view(&x), out, most, |flight, x, t0, out| {
+                    assert!(x.rows <= most);
+                    for t in 0..x.rows {
+                        assert_eq!(usize::from(*x.ptr.add(t)), t0 + t);
+                        let made = flight.row.map(|w| 1.0 + f32::from(*w) + 100.0 * (t0 + t) as f32);
+                        let place = out.ptr.add(t * out.stride);
+                        assert_eq!(*place.add(usize::from(*flight.row[0])), 0.0, "made before");
+                        flight.store(&made, place);
+                    }
+                });
+            }
+            for (i, sum) in sums.iter().enumerate() {
+                assert_eq!(*sum, (1 + i % rows + 100 * (i / rows)) as f32, "{rows} x {acts}, {i}");
+            }
+        }
+    }
+}

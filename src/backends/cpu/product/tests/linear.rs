@@ -6,7 +6,7 @@ use crate::backends::cpu::product::matmul;
 use crate::ops::{linear, quantize};
 
 const SIZES_M: [usize; 6] = [1, 5, 17, 33, 100, 130];
-const ROWS: [usize; 9] = [1, 2, 3, 5, 6, 7, 13, 32, 65];
+const ROWS: [usize; 10] = [1, 2, 3, 5, 6, 7, 8, 13, 32, 65];
 
 fn lengths(dtype: DType) -> &'static [usize] {
     if dtype.block() > 1 { &[32, 96, 288] } else { &[1, 15, 16, 100, 288, 1040] }
