@@ -57,7 +57,7 @@ turn!(BlockQ3_K, [32, 64, 0], pairs: true, |v, p| {
 // 16 bytes are a part: low nibbles, then high ones.
 turn!(BlockIQ4_XS, [8, 40, 72, 104], pairs: false, |v, p| {
     let [a, b, c, d, e, f, g, h] = v[p / 2];
-    let half = if p % 2 == 0 { [a, b, c, d] } else { [e, f, g, h] };
+    let half = if p.is_multiple_of(2) { [a, b, c, d] } else { [e, f, g, h] };
     let table = super::codes_avx512::table();
     let mask = _mm512_set1_epi8(15);
     let value = |v| _mm512_shuffle_epi8(table, _mm512_and_si512(v, mask));
