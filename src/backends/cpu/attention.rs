@@ -23,6 +23,8 @@ use std::ops::Range;
 const MAX_QUERIES: usize = 64;
 /// From this many queries on, transposing keys pays.
 const MANY_QUERIES: usize = 8;
+/// Cells whose keys are widened at a time for many queries; for few it is 16.
+const KEY_BLOCK: usize = 2 * LANES;
 /// Cells of values widened at a time.
 const VALUE_BLOCK: usize = 32;
 
@@ -55,9 +57,10 @@ impl Dims {
     fn queries(&self, rows: usize) -> usize {
         (rows.min(self.tile_rows()) * self.group).clamp(1, MAX_QUERIES)
     }
-    /// Floats of scratch for tiles of `n` queries: queries, outputs and a chunk's outputs, scores; keys of 16 cells and values of a block.
+    /// Floats of scratch for tiles of `n` queries: queries, outputs and a chunk's outputs, scores; and the keys
+    /// and values of a block.
     fn floats(&self, n: usize) -> usize {
-        n * (self.wk + 2 * self.wv + CHUNK) + LANES * self.wk + VALUE_BLOCK * self.wv
+        n * (self.wk + 2 * self.wv + CHUNK) + KEY_BLOCK * self.wk + VALUE_BLOCK * self.wv
     }
 }
 
@@ -84,7 +87,7 @@ struct Work<'a> {
     part: &'a mut [f32],
     /// `[queries][CHUNK]`.
     scores: &'a mut [f32],
-    /// 16 keys, `[16][wk]` or transposed.
+    /// Keys of a block, `[16][wk]` or transposed.
     keys: &'a mut [f32],
     /// `[VALUE_BLOCK][wv]`.
     values: &'a mut [f32],
@@ -97,7 +100,7 @@ impl<'a> Work<'a> {
         let (out, all) = all.split_at_mut(n * d.wv);
         let (part, all) = all.split_at_mut(n * d.wv);
         let (scores, all) = all.split_at_mut(n * CHUNK);
-        let (keys, all) = all.split_at_mut(LANES * d.wk);
+        let (keys, all) = all.split_at_mut(KEY_BLOCK * d.wk);
         let (values, _) = all.split_at_mut(VALUE_BLOCK * d.wv);
         Work { q, out, part, scores, keys, values }
     }
@@ -237,14 +240,14 @@ unsafe fn attend<S: Simd>(
     }
 }
 
-/// Calls `$f::<S, Q>` for Q queries, 1 to 4.
+/// Calls `$f::<S, Q, ...>` for Q queries, 1 to 4.
 macro_rules! by_count {
-    ($n:expr, $f:ident($($arg:expr),*)) => {
+    ($n:expr, $f:ident $([$more:literal])?, $args:tt) => {
         match $n {
-            1 => $f::<S, 1>($($arg),*),
-            2 => $f::<S, 2>($($arg),*),
-            3 => $f::<S, 3>($($arg),*),
-            _ => $f::<S, 4>($($arg),*),
+            1 => $f::<S, 1 $(, $more)?> $args,
+            2 => $f::<S, 2 $(, $more)?> $args,
+            3 => $f::<S, 3 $(, $more)?> $args,
+            _ => $f::<S, 4 $(, $more)?> $args,
         }
     };
 }
@@ -262,12 +265,18 @@ fn score<S: Simd>(
 ) {
     let many = sees.len() >= MANY_QUERIES;
     let end = keys.len().min(chunk + CHUNK);
-    for first in (chunk..end).step_by(LANES) {
+    let mut first = chunk;
+    while first < end {
         let at = first - chunk;
-        if many {
-            widen_transposed(s, keys, first, room);
-        } else {
-            widen(s, keys, first, d.wk, room);
+        // Two columns for each element of a query keep the core at sums; with 16 registers there is no room for them.
+        let blocks = if many && S::WIDE && first + LANES < end { 2 } else { 1 };
+        let room = &mut room[..blocks * LANES * d.wk];
+        for (b, room) in room.chunks_exact_mut(LANES * d.wk).enumerate() {
+            if many {
+                widen_transposed(s, keys, first + b * LANES, room);
+            } else {
+                widen(s, keys, first, d.wk, room);
+            }
         }
         for from in (0..sees.len()).step_by(4) {
             let to = sees.len().min(from + 4);
@@ -275,14 +284,17 @@ fn score<S: Simd>(
                 continue;
             }
             let (q, out) = (&q[from * d.wk..to * d.wk], &mut scores[from * CHUNK + at..]);
-            if many {
-                by_count!(to - from, scores_of_columns(s, q, room, scale, out));
-            } else {
-                for (q, out) in q.chunks_exact(d.wk).zip(out.chunks_mut(CHUNK)) {
-                    s.store_upto(scores_of_rows(s, q, room, scale), &mut out[..LANES]);
+            match blocks {
+                2 => by_count!(to - from, scores_of_columns[2], (s, q, room, scale, out)),
+                _ if many => by_count!(to - from, scores_of_columns[1], (s, q, room, scale, out)),
+                _ => {
+                    for (q, out) in q.chunks_exact(d.wk).zip(out.chunks_mut(CHUNK)) {
+                        s.store_upto(scores_of_rows(s, q, room, scale), &mut out[..LANES]);
+                    }
                 }
             }
         }
+        first += blocks * LANES;
     }
 }
 
@@ -307,7 +319,7 @@ fn weigh_chunk<S: Simd>(
             let cells = |i: usize| sees[i].saturating_sub(first).min(block);
             let shared = (from..to).map(cells).min().unwrap_or(0);
             let (p, out) = (&scores[from * CHUNK + at..], &mut part[from * d.wv..]);
-            by_count!(to - from, weigh(s, p, shared, v, d.wv, out));
+            by_count!(to - from, weigh, (s, p, shared, v, d.wv, out));
             for i in from..to {
                 let (p, out) = (&scores[i * CHUNK + at + shared..], &mut part[i * d.wv..]);
                 weigh::<S, 1>(s, p, cells(i) - shared, &v[shared * d.wv..], d.wv, out);

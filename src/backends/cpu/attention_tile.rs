@@ -33,68 +33,89 @@ pub(super) fn scores_of_rows<S: Simd>(s: S, q: &[f32], rows: &[f32], scale: f32)
     s.mul(s.trees(&sums), s.splat(scale))
 }
 
-/// Scores of Q queries with 16 cells: `q` holds Q rows of `width`, `columns` the cells transposed. Query i's scores go
-/// to `out[i * CHUNK..]`.
+/// Scores of Q queries with B times 16 cells: `q` holds Q rows of `width`, `columns` the cells transposed, 16 and 16.
+/// Query i's scores go to `out[i * CHUNK..]`.
 #[inline(always)]
-pub(super) fn scores_of_columns<S: Simd, const Q: usize>(
+pub(super) fn scores_of_columns<S: Simd, const Q: usize, const B: usize>(
     s: S,
     q: &[f32],
     columns: &[f32],
     scale: f32,
     out: &mut [f32],
 ) {
-    // The tree, from its leaves: four partials at a time, so that few sums are alive at once.
-    let even = quarter::<S, Q, 0, 8, 4, 12>(s, q, columns);
-    let even = both::<S, Q>(s, even, quarter::<S, Q, 2, 10, 6, 14>(s, q, columns));
-    let odd = quarter::<S, Q, 1, 9, 5, 13>(s, q, columns);
-    let odd = both::<S, Q>(s, odd, quarter::<S, Q, 3, 11, 7, 15>(s, q, columns));
-    let sums = both::<S, Q>(s, even, odd);
+    // The tree, from its leaves: few partials at a time, so that few sums are alive at once.
+    let even = quarter::<S, Q, B>(s, q, columns, [0, 8, 4, 12]);
+    let even = both(s, even, quarter(s, q, columns, [2, 10, 6, 14]));
+    let odd = quarter::<S, Q, B>(s, q, columns, [1, 9, 5, 13]);
+    let odd = both(s, odd, quarter(s, q, columns, [3, 11, 7, 15]));
+    let sums = both(s, even, odd);
     let scale = s.splat(scale);
-    for (sum, out) in sums.iter().zip(out.chunks_mut(CHUNK)) {
-        s.store_upto(s.mul(*sum, scale), &mut out[..LANES]);
+    for (b, sums) in sums.iter().enumerate() {
+        for (sum, out) in sums.iter().zip(out[b * LANES..].chunks_mut(CHUNK)) {
+            s.store_upto(s.mul(*sum, scale), &mut out[..LANES]);
+        }
     }
 }
 
 #[inline(always)]
-fn both<S: Simd, const Q: usize>(s: S, mut a: [S::V; Q], b: [S::V; Q]) -> [S::V; Q] {
-    for i in 0..Q {
-        a[i] = s.add(a[i], b[i]);
+fn both<S: Simd, const Q: usize, const B: usize>(s: S, mut a: [[S::V; Q]; B], b: [[S::V; Q]; B]) -> [[S::V; Q]; B] {
+    for (a, b) in a.as_flattened_mut().iter_mut().zip(b.as_flattened()) {
+        *a = s.add(*a, *b);
     }
     a
 }
 
-/// `(A + B) + (C + D)` of the partials with these numbers, for Q queries.
+/// `(a + b) + (c + d)` of the partials with these numbers.
 #[inline(always)]
-fn quarter<S: Simd, const Q: usize, const A: usize, const B: usize, const C: usize, const D: usize>(
+fn quarter<S: Simd, const Q: usize, const B: usize>(
     s: S,
     q: &[f32],
     columns: &[f32],
-) -> [S::V; Q] {
+    [a, b, c, d]: [usize; 4],
+) -> [[S::V; Q]; B] {
+    // With 16 registers one partial at a time; with 32, sixteen sums.
+    let [a, b, c, d] = if !S::WIDE {
+        let one = |p| partials::<S, Q, B, 1>(s, q, columns, [p])[0];
+        [one(a), one(b), one(c), one(d)]
+    } else if B > 1 {
+        let [a, b] = partials(s, q, columns, [a, b]);
+        let [c, d] = partials(s, q, columns, [c, d]);
+        return both(s, both(s, a, b), both(s, c, d));
+    } else {
+        partials(s, q, columns, [a, b, c, d])
+    };
+    both(s, both(s, a, b), both(s, c, d))
+}
+
+/// The partial sums with these numbers.
+#[inline(always)]
+fn partials<S: Simd, const Q: usize, const B: usize, const P: usize>(
+    s: S,
+    q: &[f32],
+    columns: &[f32],
+    numbers: [usize; P],
+) -> [[[S::V; Q]; B]; P] {
     let width = q.len() / Q;
-    assert!(q.len() == Q * width && width.is_multiple_of(LANES) && columns.len() == LANES * width);
-    let partials = [A, B, C, D];
-    let mut acc = [[s.zero(); Q]; 4];
-    // With 16 registers one partial at a time, with 32 all four.
-    let step = if S::WIDE { 4 } else { 1 };
-    for from in (0..4).step_by(step) {
-        for d in (0..width).step_by(LANES) {
-            for j in from..from + step {
-                // SAFETY: d < width, a multiple of 16, and a partial is below 16, so d + partial < width: both reads
-                // are inside their slices, by the assertion.
-                let (column, q) = unsafe {
-                    let column = columns.as_ptr().add(d * LANES).add(partials[j] * LANES);
-                    (s.load(&*column.cast()), q.as_ptr().add(d).add(partials[j]))
-                };
-                for (i, acc) in acc[j].iter_mut().enumerate() {
-                    // SAFETY: i < Q rows of width.
-                    let x = s.splat(unsafe { *q.add(i * width) });
-                    *acc = s.fma(x, column, *acc);
+    assert!(q.len() == Q * width && width.is_multiple_of(LANES) && columns.len() == B * LANES * width);
+    let mut acc = [[[s.zero(); Q]; B]; P];
+    for d in (0..width).step_by(LANES) {
+        for (acc, number) in acc.iter_mut().zip(numbers) {
+            let at = d + number % LANES;
+            let mut column = [s.zero(); B];
+            for (b, column) in column.iter_mut().enumerate() {
+                // SAFETY: at < width, as d < width, a multiple of 16: inside block b of the columns, by the assertion.
+                *column = s.load(unsafe { &*columns.as_ptr().add((b * width + at) * LANES).cast() });
+            }
+            for i in 0..Q {
+                // SAFETY: i < Q rows of width, and at < width.
+                let x = s.splat(unsafe { *q.as_ptr().add(i * width + at) });
+                for (acc, column) in acc.iter_mut().zip(column) {
+                    acc[i] = s.fma(x, column, acc[i]);
                 }
             }
         }
     }
-    let [a, b, c, d] = acc;
-    both::<S, Q>(s, both::<S, Q>(s, a, b), both::<S, Q>(s, c, d))
+    acc
 }
 
 /// Turns the first n scores into `exp(score - max)`, padded with +0 to a multiple of 16; returns max and sum.
