@@ -17,12 +17,12 @@ use crate::quant::{
 /// The weight types of one instruction set.
 pub(super) type Cores = &'static [(DType, &'static Core)];
 
-/// The float leaves of one instruction set: its token; weight rows x activation rows of a tile; for the direct path the
-/// weight rows in flight for one activation row, and for more, weight rows x activation rows.
+/// The float leaves of one instruction set: its token; sixteens of weight rows x activation rows of a tile; for the direct
+/// path the most activation rows, the weight rows in flight for one of them, and for more, weight rows x activation rows.
 macro_rules! float_leaves {
     (
-        $module:ident, $token:expr, tile $mr:literal x $nr:literal [$($nt:literal)*],
-        direct $one:literal, $r:literal x $most:literal [$($dt:literal)*], #[$feature:meta]
+        $module:ident, $token:expr, tile $m:literal x $nr:literal [$($nt:literal)*],
+        direct to $max:expr, $one:literal, $r:literal x $most:literal [$($dt:literal)*], #[$feature:meta]
     ) => {
         mod $module {
             use super::*;
@@ -50,7 +50,7 @@ macro_rules! float_leaves {
             #[$feature]
             unsafe fn pack<W: Weight>(w: &Rows, out: *mut u8) {
                 // SAFETY: the caller's promise; the features are on.
-                unsafe { float::pack::<_, W, $mr>($token, w, out) }
+                unsafe { float::pack::<_, W, { 16 * $m }>($token, w, out) }
             }
             /// # Safety
             /// As [`float::pack`].
@@ -64,11 +64,11 @@ macro_rules! float_leaves {
             #[$feature]
             unsafe fn tile<const NT: usize>(t: &Tile) {
                 // SAFETY: the caller's promise; the features are on.
-                unsafe { float::tile::<_, $mr, $nr, NT>($token, t) }
+                unsafe { float::tile::<_, $m, $nr, NT>($token, t) }
             }
 
             static ACTS: Acts = Acts {
-                direct_max: if $nr == 1 { usize::MAX } else { 2 * $nr },
+                direct_max: $max,
                 direct_bytes: |_| 0,
                 pack_direct: |_, _| {},
                 tile_rows: $nr,
@@ -81,11 +81,11 @@ macro_rules! float_leaves {
                 Core {
                     acts: &ACTS,
                     direct,
-                    tile_rows: $mr,
-                    step_bytes: $mr * 64,
+                    tile_rows: 16 * $m,
+                    step_bytes: 16 * $m * 64,
                     pack,
-                    max_steps: 64,
-                    acc_bytes: $mr * $nr * 64,
+                    max_steps: usize::MAX,
+                    acc_bytes: 0,
                     unit: None,
                     tiles: &[$(tile::<$nt>),*],
                 }
@@ -97,14 +97,15 @@ macro_rules! float_leaves {
     };
 }
 
-float_leaves!(plain, Scalar, tile 4 x 1 [1], direct 4, 4 x 1 [1], #[inline(never)]);
+float_leaves!(plain, Scalar, tile 1 x 1 [1], direct to usize::MAX, 4, 4 x 1 [1], #[inline(never)]);
 #[cfg(target_arch = "x86_64")]
 float_leaves!(
-    avx2, Avx2::new(), tile 2 x 3 [1 2 3], direct 4, 2 x 3 [1 2 3], #[target_feature(enable = "avx2,fma,f16c")]
+    avx2, Avx2::new(), tile 1 x 6 [1 2 3 4 5 6], direct to 6, 4, 2 x 3 [1 2 3],
+    #[target_feature(enable = "avx2,fma,f16c")]
 );
 #[cfg(target_arch = "x86_64")]
 float_leaves!(
-    avx512, Avx512::new(), tile 4 x 6 [1 2 3 4 5 6], direct 8, 8 x 3 [1 2 3],
+    avx512, Avx512::new(), tile 2 x 12 [1 2 3 4 5 6 7 8 9 10 11 12], direct to 12, 8, 8 x 3 [1 2 3],
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 );
 

@@ -1,11 +1,12 @@
 //! Leaves for F32, F16 and BF16 weights against f32 activations, generic over the lanes.
 //!
-//! Lanes run along k, as the 16 partial sums demand. A packed step holds 16 elements of every row of a tile,
-//! zero-padded past the row's end, so tiles have no tails.
+//! For few activation rows lanes run along k, as the 16 partial sums demand. For many, a packed step holds one element of
+//! every row of a tile, zero-padded past the row's end, so that tiles have no tails and lanes are weight rows.
 
 use super::streams::{AHEAD, Flight};
 use super::{Rows, Sums, Tile, prefetch};
 use crate::backends::cpu::simd::{LANES, Simd};
+use std::mem::MaybeUninit;
 
 /// A float weight type: how sixteen of its elements become lanes.
 pub(super) trait Weight {
@@ -130,92 +131,118 @@ fn finish<S: Simd, const R: usize>(s: S, acc: &[S::V; R]) -> [f32; R] {
     sums
 }
 
-/// Finishes the sums of neighbouring weight rows and stores the first `valid`.
-///
-/// # Safety
-/// `out` takes `valid` values.
-#[inline(always)]
-unsafe fn store_sums<S: Simd, const R: usize>(s: S, acc: &[S::V; R], out: *mut f32, valid: usize) {
-    let sums = finish(s, acc);
-    // SAFETY: the caller's promise; no more than R values.
-    unsafe {
-        if valid >= R {
-            out.cast::<[f32; R]>().write_unaligned(sums);
-        } else {
-            std::ptr::copy_nonoverlapping(sums.as_ptr(), out, valid);
-        }
-    }
-}
+/// The partials in the order in which a tile makes them: the leaves of the tree, from left to right.
+const LEAVES: [usize; LANES] = [0, 8, 4, 12, 2, 10, 6, 14, 1, 9, 5, 13, 3, 11, 7, 15];
 
-/// Packs up to `P` rows: `[steps][P][16]` f32, zeros past the rows' ends and for rows that are not there.
+/// Packs up to `N` rows: `[partial][step][N]` f32, the partials in the order of [`LEAVES`], zeros past the rows' ends and
+/// for rows that are not there.
 ///
 /// # Safety
 /// `rows` describes readable rows of `W` elements; `out`, aligned for f32, has room.
 #[inline(always)]
-pub(super) unsafe fn pack<S: Simd, W: Weight, const P: usize>(s: S, rows: &Rows, out: *mut u8) {
+pub(super) unsafe fn pack<S: Simd, W: Weight, const N: usize>(s: S, rows: &Rows, out: *mut u8) {
     let (whole, tail) = (rows.n / LANES, rows.n % LANES);
     let steps = rows.n.div_ceil(LANES);
-    for r in 0..P {
-        // SAFETY: the caller's promise: `steps * P` vectors, this row's at every P-th place from r.
-        unsafe {
-            let mut to = out.cast::<[f32; LANES]>().add(r);
-            if r >= rows.rows {
-                for _ in 0..steps {
-                    s.store(s.zero(), &mut *to);
-                    to = to.wrapping_add(P);
+    for first in (0..N).step_by(LANES) {
+        let lanes = LANES.min(N - first);
+        let there = rows.rows.saturating_sub(first).min(lanes);
+        for step in 0..steps {
+            let mut block = [s.zero(); LANES];
+            // SAFETY: the rows that are there, and of each sixteen elements from here, or the tail.
+            unsafe {
+                let from = rows.ptr.add(first * rows.row_bytes + step * LANES * W::BYTES);
+                if there == LANES && step < whole {
+                    for (r, v) in block.iter_mut().enumerate() {
+                        *v = W::load(s, from.add(r * rows.row_bytes));
+                    }
+                } else {
+                    for (r, v) in block.iter_mut().enumerate().take(there) {
+                        let from = from.add(r * rows.row_bytes);
+                        *v = if step < whole { W::load(s, from) } else { W::load_tail(s, from, tail) };
+                    }
                 }
-                continue;
             }
-            let mut from = rows.ptr.add(r * rows.row_bytes);
-            for _ in 0..whole {
-                s.store(W::load(s, from), &mut *to);
-                from = from.add(LANES * W::BYTES);
-                to = to.wrapping_add(P);
-            }
-            if tail > 0 {
-                s.store(W::load_tail(s, from, tail), &mut *to);
+            let columns = s.transpose(&block);
+            for (at, partial) in LEAVES.into_iter().enumerate() {
+                // SAFETY: the step's place for this partial: `lanes` of its N elements from `first`.
+                let to = unsafe {
+                    let place = out.cast::<f32>().add((at * steps + step) * N + first);
+                    std::slice::from_raw_parts_mut(place, lanes)
+                };
+                s.store_upto(columns[partial], to);
             }
         }
     }
 }
 
-/// A tile of `MR` weight rows against the first `NT` of `NR` activation rows.
+/// Adds the products of a step to the sums of a tile.
+#[inline(always)]
+fn step<S: Simd, const M: usize, const NR: usize, const NT: usize>(
+    s: S,
+    acc: &mut [[S::V; M]; NT],
+    w: &[[f32; LANES]; M],
+    x: &[f32; NR],
+) {
+    let mut wv = [s.zero(); M];
+    for (wv, w) in wv.iter_mut().zip(w) {
+        *wv = s.load(w);
+    }
+    for (acc, x) in acc.iter_mut().zip(x) {
+        let xv = s.splat(*x);
+        for (acc, wv) in acc.iter_mut().zip(wv) {
+            *acc = s.fma(wv, xv, *acc);
+        }
+    }
+}
+
+/// A tile of `M` times 16 weight rows against the first `NT` of `NR` activation rows.
+///
+/// Lanes are weight rows, so the sixteen partials are sixteen products of their own, one after the other. Finished ones
+/// wait for their neighbour in the tree as the digits of a counter do.
 ///
 /// # Safety
-/// The tile's pointers are good for its steps, packed by [`pack`].
+/// The tile's pointers are good for its steps, packed by [`pack`] for 16 M and NR rows.
 #[inline(always)]
-pub(super) unsafe fn tile<S: Simd, const MR: usize, const NR: usize, const NT: usize>(s: S, t: &Tile) {
-    let cells = t.acc.cast::<[f32; LANES]>();
-    // SAFETY: the caller's promise: `steps` packed steps of each side, and MR * NT vectors of unfinished sums.
+pub(super) unsafe fn tile<S: Simd, const M: usize, const NR: usize, const NT: usize>(s: S, t: &Tile) {
+    // SAFETY: the caller's promise: sixteen times `steps` packed steps of each side, and room for the sums.
     unsafe {
-        let mut acc = [[s.zero(); MR]; NT];
-        if !t.first {
-            for (i, acc) in acc.as_flattened_mut().iter_mut().enumerate() {
-                *acc = s.load(&*cells.add(i));
+        let (mut w, mut x) = (t.w.cast::<[[f32; LANES]; M]>(), t.x.cast::<[f32; NR]>());
+        let (mut ahead, ahead_step) = (t.ahead.ptr, t.ahead.bytes.div_ceil((LANES * (t.steps / 2)).max(1)));
+        let mut waiting = [const { MaybeUninit::<[[S::V; M]; NT]>::uninit() }; 4];
+        for partial in 0..LANES {
+            let mut acc = [[s.zero(); M]; NT];
+            // Two steps a turn: counting takes the core's time as well.
+            for _ in 0..t.steps / 2 {
+                prefetch(ahead);
+                ahead = ahead.wrapping_add(ahead_step);
+                step(s, &mut acc, &*w, &*x);
+                step(s, &mut acc, &*w.add(1), &*x.add(1));
+                (w, x) = (w.add(2), x.add(2));
             }
-        }
-        let (mut w, mut x) = (t.w.cast::<[[f32; LANES]; MR]>(), t.x.cast::<[[f32; LANES]; NR]>());
-        for _ in 0..t.steps {
-            let mut wv = [s.zero(); MR];
-            for (wv, w) in wv.iter_mut().zip(&*w) {
-                *wv = s.load(w);
+            if t.steps % 2 == 1 {
+                step(s, &mut acc, &*w, &*x);
+                (w, x) = (w.add(1), x.add(1));
             }
-            for (acc, x) in acc.iter_mut().zip(&*x) {
-                let xv = s.load(x);
-                for (acc, wv) in acc.iter_mut().zip(wv) {
-                    *acc = s.fma(wv, xv, *acc);
+            let carries = partial.trailing_ones() as usize;
+            for left in &waiting[..carries.min(4)] {
+                // The digits below a carry have been set since the last one.
+                for (acc, left) in acc.as_flattened_mut().iter_mut().zip(left.assume_init_ref().as_flattened()) {
+                    *acc = s.add(*left, *acc);
                 }
             }
-            w = w.add(1);
-            x = x.add(1);
-        }
-        if t.last {
-            for (n, acc) in acc.iter().enumerate() {
-                store_sums(s, acc, t.out.ptr.add(n * t.out.stride), t.rows);
+            if let Some(digit) = waiting.get_mut(carries) {
+                let digit = digit.as_mut_ptr().cast::<S::V>();
+                for (i, acc) in acc.as_flattened().iter().enumerate() {
+                    digit.add(i).write(*acc);
+                }
+                continue;
             }
-        } else {
-            for (i, acc) in acc.as_flattened().iter().enumerate() {
-                s.store(*acc, &mut *cells.add(i));
+            for (n, acc) in acc.into_iter().enumerate() {
+                for (i, acc) in acc.into_iter().enumerate() {
+                    let valid = t.rows.saturating_sub(i * LANES).min(LANES);
+                    let out = t.out.ptr.wrapping_add(n * t.out.stride + i * LANES);
+                    s.store_upto(acc, std::slice::from_raw_parts_mut(out, valid));
+                }
             }
         }
     }

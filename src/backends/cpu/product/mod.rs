@@ -89,6 +89,26 @@ struct Tile {
     out: Sums,
     /// Weight rows that exist.
     rows: usize,
+    /// What to ask for meanwhile.
+    ahead: Ahead,
+}
+
+/// Bytes of weights behind the panel. A tile asks for its part of them, so that they come from memory while the core is
+/// busy and packing finds them in the cache.
+#[derive(Clone, Copy)]
+struct Ahead {
+    ptr: *const u8,
+    bytes: usize,
+}
+
+impl Ahead {
+    /// Asks for all of them now, where a tile is short and so its part is small.
+    #[inline(always)]
+    fn all(self) {
+        for at in (0..self.bytes).step_by(64) {
+            prefetch(self.ptr.wrapping_add(at));
+        }
+    }
 }
 
 /// Sums of all weight rows against few activation rows: weights, activations, what `pack_direct` made, results.

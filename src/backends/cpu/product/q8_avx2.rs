@@ -281,6 +281,7 @@ pub(super) unsafe fn pack_acts<const MIN: bool>(x: &Rows, out: *mut u8) {
 /// AVX2 is there and the tile's pointers are good for its steps, packed by the functions above.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn tile<const MIN: bool, const NT: usize>(t: &Tile) {
+    t.ahead.all();
     debug_assert!(t.first && t.last, "sums of blocks are never cut");
     let mut acc = [[_mm256_setzero_ps(); 2]; NT];
     let (mut w, mut x) = (t.w, t.x);

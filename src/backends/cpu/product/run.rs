@@ -1,7 +1,7 @@
 //! The skeleton: a command's activation rows in passes, a thread's weight rows in panels, tiles over both.
 
 use super::streams::WINDOW;
-use super::{Acts, Core, Rows, Sums, Tile, core, prefetch};
+use super::{Acts, Ahead, Core, Rows, Sums, Tile, core};
 use crate::backends::{Case, Isa, KernelCtx, Operand};
 use crate::graph::ValueType;
 use crate::quant::DType;
@@ -11,8 +11,6 @@ use std::ops::Range;
 const PANEL_BYTES: usize = 1 << 18;
 /// Most weight rows of a panel.
 const PANEL_ROWS: usize = 32;
-/// Bytes of a line of the cache.
-const LINE: usize = 64;
 /// Most weight rows between two epilogues: their sums stay in L1 for one row, in L2 for a pass.
 const BLOCK_DIRECT: usize = 1024;
 const BLOCK_PANEL: usize = 128;
@@ -205,31 +203,6 @@ pub(in crate::backends::cpu) unsafe fn for_each(
     }
 }
 
-/// The weights behind a panel, asked for a little with each of its tiles: they come from memory while the core is busy,
-/// and packing finds them in the cache.
-struct Ahead {
-    at: *const u8,
-    lines: usize,
-    each: usize,
-}
-
-impl Ahead {
-    /// `rows` rows from `from`, which need not exist, in `tiles` parts.
-    fn new(w: &Rows, from: usize, rows: usize, tiles: usize) -> Ahead {
-        let lines = (rows * w.row_bytes).div_ceil(LINE);
-        Ahead { at: w.ptr.wrapping_add(from * w.row_bytes), lines, each: lines.div_ceil(tiles.max(1)) }
-    }
-
-    #[inline(always)]
-    fn some(&mut self) {
-        for _ in 0..self.each.min(self.lines) {
-            prefetch(self.at);
-            self.at = self.at.wrapping_add(LINE);
-        }
-        self.lines = self.lines.saturating_sub(self.each);
-    }
-}
-
 impl Pass {
     /// Tiles' worth of activation rows, all of nearly equal size.
     fn groups(&self) -> usize {
@@ -318,7 +291,9 @@ impl Pass {
         while r0 < w.rows {
             let panel_rows = (tiles * core.tile_rows).min(w.rows - r0);
             let used = panel_rows.div_ceil(core.tile_rows);
-            let mut next = Ahead::new(w, r0 + panel_rows, panel_rows, steps.div_ceil(cut) * self.groups() * used);
+            // The rows behind the panel, which need not exist: a part for each of its tiles.
+            let mut ahead = w.ptr.wrapping_add((r0 + panel_rows) * w.row_bytes);
+            let ahead_bytes = (panel_rows * w.row_bytes).div_ceil(steps.div_ceil(cut) * self.groups() * used);
             let tile_rows = |i: usize| i * core.tile_rows..((i + 1) * core.tile_rows).min(panel_rows);
             // SAFETY: the caller's promise for weights, activations and results. The panel holds `tiles` tiles
             // and `acc` one cell per tile and group; both lie in the scratch that `scratch_for` counted.
@@ -332,7 +307,6 @@ impl Pass {
                     for g in 0..self.groups() {
                         let group = self.group(g);
                         for i in 0..used {
-                            next.some();
                             let rows = tile_rows(i);
                             let at = group.start * out.stride + r0 + rows.start;
                             core.tiles[group.len() - 1](&Tile {
@@ -344,7 +318,9 @@ impl Pass {
                                 last: s1 == steps,
                                 out: Sums { ptr: out.ptr.add(at), ..out },
                                 rows: rows.len(),
+                                ahead: Ahead { ptr: ahead, bytes: ahead_bytes },
                             });
+                            ahead = ahead.wrapping_add(ahead_bytes);
                         }
                     }
                 }

@@ -162,6 +162,7 @@ pub(super) trait Steps {
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 unsafe fn tile<S: Steps>(t: &Tile, acts: usize) {
+    t.ahead.all();
     let mut buffers = MaybeUninit::<Buffers>::uninit();
     // SAFETY: the caller's promise; every step is inside the packed rows. The unit writes all sums of a step before
     // they are read.

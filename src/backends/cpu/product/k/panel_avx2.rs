@@ -150,6 +150,7 @@ fn dwords(v: __m256i) -> [i32; 8] {
 /// AVX2 is there and the tile's pointers are good for its steps, packed by the functions above.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn tile<B: Leaf, const NT: usize>(t: &Tile) {
+    t.ahead.all();
     debug_assert!(t.first && t.last, "sums of blocks are never cut");
     let zero = _mm256_setzero_si256();
     let mut acc = [[_mm256_setzero_ps(); 2]; NT];

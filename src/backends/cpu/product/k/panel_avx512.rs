@@ -264,6 +264,7 @@ pub(super) unsafe fn pack_acts(x: &Rows, out: *mut u8) {
 /// AVX-512 with VNNI is there and the tile's pointers are good for its steps, packed by the functions above.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 pub(super) unsafe fn tile<B: Leaf, const NT: usize>(t: &Tile) {
+    t.ahead.all();
     // SAFETY: the caller's promise, passed on.
     unsafe {
         if t.rows > 16 {
