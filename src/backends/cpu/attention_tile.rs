@@ -58,7 +58,11 @@ pub(super) fn scores_of_columns<S: Simd, const Q: usize, const B: usize>(
 }
 
 #[inline(always)]
-fn both<S: Simd, const Q: usize, const B: usize>(s: S, mut a: [[S::V; Q]; B], b: [[S::V; Q]; B]) -> [[S::V; Q]; B] {
+fn both<S: Simd, const Q: usize, const B: usize>(
+    s: S,
+    mut a: [[S::V; Q]; B],
+    b: [[S::V; Q]; B],
+) -> [[S::V; Q]; B] {
     for (a, b) in a.as_flattened_mut().iter_mut().zip(b.as_flattened()) {
         *a = s.add(*a, *b);
     }

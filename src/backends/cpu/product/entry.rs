@@ -258,9 +258,6 @@ static Q8_1_AMX: Acts = acts_amx::<true>();
 const fn block32_amx(min: bool, direct: DirectFn, pack: PackFn) -> Core {
     Core {
         acts: if min { &Q8_1_AMX } else { &Q8_0_AMX },
-        // So many steps of both sides stay in L1.
-        max_steps: 16,
-        acc_bytes: tiles_amx::ACC,
         unit: Some(&tiles_amx::GROUPS_OF_32),
         tiles: if min {
             tiles_amx::tiles!(q8_amx::OfBlocks<true>)

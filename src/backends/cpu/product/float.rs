@@ -226,7 +226,9 @@ pub(super) unsafe fn tile<S: Simd, const M: usize, const NR: usize, const NT: us
             let carries = partial.trailing_ones() as usize;
             for left in &waiting[..carries.min(4)] {
                 // The digits below a carry have been set since the last one.
-                for (acc, left) in acc.as_flattened_mut().iter_mut().zip(left.assume_init_ref().as_flattened()) {
+                for (acc, left) in
+                    acc.as_flattened_mut().iter_mut().zip(left.assume_init_ref().as_flattened())
+                {
                     *acc = s.add(*left, *acc);
                 }
             }
