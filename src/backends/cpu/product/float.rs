@@ -3,7 +3,7 @@
 //! For few activation rows lanes run along k, as the 16 partial sums demand. For many, a packed step holds one element of
 //! every row of a tile, zero-padded past the row's end, so that tiles have no tails and lanes are weight rows.
 
-use super::streams::{AHEAD, Flight};
+use super::streams::Flight;
 use super::{Rows, Sums, Tile, prefetch};
 use crate::backends::cpu::simd::{LANES, Simd};
 use std::mem::MaybeUninit;
@@ -93,7 +93,7 @@ pub(super) unsafe fn direct<S: Simd, W: Weight, const R: usize, const NT: usize>
             for (r, p) in flight.row.into_iter().enumerate() {
                 // Once in a line of the cache.
                 if W::BYTES == 4 || step % 2 == 0 {
-                    prefetch(p.wrapping_add(at + AHEAD));
+                    prefetch(p.wrapping_add(flight.ahead(at)));
                 }
                 let wv = W::load(s, p.add(at));
                 for (acc, xv) in acc.iter_mut().zip(xv) {

@@ -9,7 +9,7 @@ use super::nibbles::Nibbles;
 use super::q8_avx2::{
     DIRECT_ACTS, W_STEP, W_STEP_MIN, act_bytes, direct_bytes, scales_8, store_flight, transpose_8,
 };
-use super::streams::{AHEAD, Flight, for_flights};
+use super::streams::{Flight, for_flights};
 use super::{Rows, Sums, prefetch};
 use crate::quant::IQ4_VALUES;
 use std::arch::x86_64::*;
@@ -116,7 +116,7 @@ unsafe fn direct_rows<T: Nibbles, const NT: usize>(flight: &Flight<8>, x: &Rows,
             // Once in a line of the cache.
             if at % 64 < T::BYTES {
                 for r in row {
-                    prefetch(r.wrapping_add(at + AHEAD));
+                    prefetch(r.wrapping_add(flight.ahead(at)));
                 }
             }
             let mut a = [[_mm256_setzero_si256(); 2]; NT];

@@ -6,7 +6,7 @@
 //! -128 for finite input. Tiles use sign-extended 16-bit pairs (`vpmaddwd`), which are exact for any bytes.
 //! Lanes are weight rows, as in the AVX-512 leaves. `MIN` stands for types with a minimum, which meet Q8_1.
 
-use super::streams::{AHEAD, Flight, for_flights};
+use super::streams::{Flight, for_flights};
 use super::{Rows, Sums, Tile, prefetch};
 use std::arch::x86_64::*;
 
@@ -124,7 +124,7 @@ unsafe fn direct_rows<const NT: usize>(flight: &Flight<8>, x: &Rows, pack: *cons
             let at = 34 * b;
             if b % 2 == 0 {
                 for r in row {
-                    prefetch(r.wrapping_add(at + AHEAD));
+                    prefetch(r.wrapping_add(flight.ahead(at)));
                 }
             }
             let wd = scales_8(row, at);

@@ -9,7 +9,7 @@
 //! the correction their activations bring the block's scaled sum.
 
 use super::k::avx2::transpose_8;
-use super::streams::{AHEAD, Flight, for_flights};
+use super::streams::{Flight, for_flights};
 use super::{Rows, Sums, Tile, prefetch};
 use std::arch::x86_64::*;
 
@@ -137,7 +137,7 @@ unsafe fn direct_rows<const NT: usize>(flight: &Flight<16>, x: &Rows, pack: *con
             let at = 34 * b;
             if b % 2 == 0 {
                 for r in row {
-                    prefetch(r.wrapping_add(at + AHEAD));
+                    prefetch(r.wrapping_add(flight.ahead(at)));
                 }
             }
             let mut q = load_16(row, at + 2).map(|q| _mm512_xor_si512(q, flip));

@@ -12,7 +12,7 @@ use super::{Rows, Sums};
 pub(super) const WINDOW: usize = 1 << 20;
 
 /// Bytes that are asked for ahead of those that are used.
-pub(super) const AHEAD: usize = 1024;
+const AHEAD: usize = 1024;
 
 /// One row of every stream.
 pub(super) struct Flight<const L: usize> {
@@ -22,9 +22,21 @@ pub(super) struct Flight<const L: usize> {
     first: usize,
     apart: usize,
     end: usize,
+    /// What to ask for: from here on, and how many 2^16ths of a byte further for each byte that is used.
+    ahead: usize,
+    pace: usize,
 }
 
 impl<const L: usize> Flight<L> {
+    /// Where the bytes are, counted from a row's first one, that are to be asked for when those at `at` are used.
+    ///
+    /// Where one cut of activation rows follows another, only the first would find memory at work, so each asks for its
+    /// part of the stream's next row.
+    #[inline(always)]
+    pub fn ahead(&self, at: usize) -> usize {
+        self.ahead + ((at * self.pace) >> 16)
+    }
+
     /// Stores the finished sums of the rows that exist.
     ///
     /// # Safety
@@ -60,8 +72,12 @@ pub(super) unsafe fn for_flights<const L: usize>(
         let index = |r: usize| (first + r * apart).min(w.rows - 1);
         // SAFETY: the index is that of a row.
         let row = std::array::from_fn(|r| unsafe { w.ptr.add(index(r) * w.row_bytes) });
-        let flight = Flight { row, first, apart, end: w.rows };
+        let mut flight = Flight { row, first, apart, end: w.rows, ahead: AHEAD, pace: 1 << 16 };
         for i in 0..cuts {
+            if cuts > 1 {
+                flight.ahead = w.row_bytes + w.row_bytes * i / cuts;
+                flight.pace = (1 << 16) / cuts;
+            }
             let (t0, t1) = (x.rows * i / cuts, x.rows * (i + 1) / cuts);
             // SAFETY: the range lies inside the rows, the place of its first sum among the sums.
             let (x, ptr) = unsafe { (x.slice(t0, t1), out.ptr.add(t0 * out.stride)) };

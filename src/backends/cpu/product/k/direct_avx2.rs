@@ -5,7 +5,7 @@
 //! `vpmaddwd` multiplies these sums by scales. Eight rows' lanes are then summed across to one register.
 
 use super::super::q8_avx2::{DIRECT_ACTS, scales_8, store_flight, sum_rows};
-use super::super::streams::{AHEAD, Flight, for_flights};
+use super::super::streams::{Flight, for_flights};
 use super::super::{Rows, Sums, prefetch};
 use super::avx2::{Leaf, SIGNED};
 use super::{X_BSUMS, X_BYTES, X_QS};
@@ -51,7 +51,7 @@ unsafe fn direct_rows<B: Leaf, const NT: usize>(flight: &Flight<8>, x: &Rows, ou
                 let r = r & 7;
                 let p = row[r].add(at);
                 for line in (0..size).step_by(64) {
-                    prefetch(p.wrapping_add(AHEAD + line));
+                    prefetch(row[r].wrapping_add(flight.ahead(at + line)));
                 }
                 let codes = B::codes(p);
                 let [scales, least] = B::head(p);

@@ -5,7 +5,7 @@
 //! of scales and adds. Sixteen rows' lanes are then summed across to one register of exact sums.
 
 use super::super::q8_avx512::store;
-use super::super::streams::{AHEAD, Flight, for_flights};
+use super::super::streams::{Flight, for_flights};
 use super::super::{Rows, Sums, prefetch};
 use super::avx512::{Leaf, Order, place, sum_across, sum_parts};
 use super::turned_avx512::{self, ACTS, Turn};
@@ -73,6 +73,7 @@ unsafe fn direct_rows<B: Leaf, const NT: usize>(flight: &Flight<16>, x: &Rows, o
     // SAFETY: the caller's promise; every block read lies in its row; prefetches may point anywhere.
     unsafe {
         for b in 0..x.n / 256 {
+            let ahead = flight.ahead(b * size).wrapping_sub(b * size);
             let mut acts = [Acts::nothing(); NT];
             for (t, acts) in acts.iter_mut().enumerate() {
                 *acts = Acts::load::<B>(x.ptr.add(t * x.row_bytes + b * X_BYTES));
@@ -87,7 +88,7 @@ unsafe fn direct_rows<B: Leaf, const NT: usize>(flight: &Flight<16>, x: &Rows, o
                 for i in 0..4 {
                     let p = row[4 * g + i];
                     for line in (0..size).step_by(64) {
-                        prefetch(p.wrapping_add(AHEAD + line));
+                        prefetch(p.wrapping_add(ahead.wrapping_add(line)));
                     }
                     let codes = B::codes(p);
                     let scales = scale_lanes::<B>(head.scales.0[place(4 * g + i)].as_ptr());

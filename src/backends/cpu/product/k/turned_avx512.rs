@@ -5,7 +5,7 @@
 //! added to the quants to make codes is taken off the block's sum, with the sums that the activations bring.
 
 use super::super::q8_avx512::{load_16, quads, store, transpose_16};
-use super::super::streams::{AHEAD, Flight};
+use super::super::streams::Flight;
 use super::super::{Rows, Sums, prefetch};
 use super::avx512::{Head, Leaf, Scales, dwords_4};
 use super::{X_BSUMS, X_BYTES, X_QS};
@@ -47,9 +47,9 @@ pub(super) unsafe fn rows<B: Turn, const NT: usize>(flight: &Flight<16>, x: &Row
     // SAFETY: the caller's promise; every block read lies in its row; prefetches may point anywhere.
     unsafe {
         for b in 0..x.n / 256 {
-            for p in row {
+            for p in flight.row {
                 for line in (0..size).step_by(64) {
-                    prefetch(p.wrapping_add(AHEAD + line));
+                    prefetch(p.wrapping_add(flight.ahead(b * size + line)));
                 }
             }
             let head = B::head(&row);
