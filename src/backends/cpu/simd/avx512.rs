@@ -52,8 +52,13 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn load_f16(self, x: &[u16; LANES]) -> __m512 {
+        // This form reads memory, which `_mm512_cvtph_ps` cannot, as it says that exceptions are suppressed; one
+        // operation of the vector units less. The conversion is exact either way.
         // SAFETY: 32 bytes behind the reference; the token proves the instruction set.
-        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(x.as_ptr().cast())) }
+        unsafe {
+            let halves = _mm256_loadu_si256(x.as_ptr().cast());
+            _mm512_cvt_roundph_ps::<_MM_FROUND_CUR_DIRECTION>(halves)
+        }
     }
     #[inline(always)]
     fn load_bf16(self, x: &[u16; LANES]) -> __m512 {
