@@ -6,7 +6,7 @@ use super::nibbles::Nibbles;
 use super::streams::for_flights;
 use super::{Acts, Core, DirectFn, PackFn, Rows, Sums, Tile, block32_plain};
 #[cfg(target_arch = "x86_64")]
-use super::{nibbles_avx2, nibbles_avx512, q8_amx, q8_avx2, q8_avx512, tiles_amx};
+use super::{nibbles_avx2, nibbles_avx512, panels_avx2, q8_amx, q8_avx2, q8_avx512, tiles_amx};
 use crate::backends::cpu::simd::Scalar;
 #[cfg(target_arch = "x86_64")]
 use crate::backends::cpu::simd::{Avx2, Avx512};
@@ -71,7 +71,6 @@ macro_rules! float_leaves {
             }
 
             static ACTS: Acts = Acts {
-                direct_max: $max,
                 direct_bytes: |_| 0,
                 pack_direct: |_, _| {},
                 tile_rows: $nr,
@@ -83,6 +82,7 @@ macro_rules! float_leaves {
             const fn core(direct: DirectFn, pack: PackFn) -> Core {
                 Core {
                     acts: &ACTS,
+                    direct_max: $max,
                     direct,
                     tile_rows: 16 * $m,
                     step_bytes: 16 * $m * 64,
@@ -115,7 +115,6 @@ float_leaves!(
 /// Activations that the portable leaves read as they are.
 const fn acts_plain(block: usize) -> Acts {
     Acts {
-        direct_max: usize::MAX,
         direct_bytes: |_| 0,
         pack_direct: |_, _| {},
         tile_rows: 1,
@@ -132,6 +131,7 @@ static Q8_1_PLAIN: Acts = acts_plain(size_of::<BlockQ8_1>());
 const fn block32_plain<B: Block32>() -> Core {
     Core {
         acts: if B::HAS_MIN { &Q8_1_PLAIN } else { &Q8_0_PLAIN },
+        direct_max: usize::MAX,
         direct: block32_plain::direct::<B>,
         tile_rows: 1,
         step_bytes: size_of::<B>(),
@@ -146,14 +146,13 @@ const fn block32_plain<B: Block32>() -> Core {
 #[cfg(target_arch = "x86_64")]
 const fn acts_avx2<const MIN: bool>() -> Acts {
     Acts {
-        direct_max: 12,
         direct_bytes: q8_avx2::direct_bytes,
         pack_direct: q8_avx2::pack_direct::<MIN>,
-        tile_rows: q8_avx2::TILE_ACTS,
-        pass_bytes: 1 << 22,
+        tile_rows: panels_avx2::TILE_ACTS,
+        pass_bytes: 1 << 20,
         step: 32,
-        step_bytes: q8_avx2::X_STEP,
-        pack: q8_avx2::pack_acts::<MIN>,
+        step_bytes: panels_avx2::act_step(MIN),
+        pack: panels_avx2::pack_acts::<MIN>,
     }
 }
 
@@ -162,36 +161,45 @@ static Q8_0_AVX2: Acts = acts_avx2::<false>();
 #[cfg(target_arch = "x86_64")]
 static Q8_1_AVX2: Acts = acts_avx2::<true>();
 
-/// A type whose `direct` and `pack` leaves are these.
+/// A type whose `direct` and `pack` leaves are these, with signed quants in its panels.
 #[cfg(target_arch = "x86_64")]
-const fn block32_avx2(min: bool, direct: DirectFn, pack: PackFn) -> Core {
-    use q8_avx2::{TILE_ROWS, W_STEP, W_STEP_MIN, tile};
+const fn pairs_avx2(direct: DirectFn, pack: PackFn) -> Core {
+    use panels_avx2::{TILE_ROWS, W_PAIRS, tile_pairs};
     Core {
-        acts: if min { &Q8_1_AVX2 } else { &Q8_0_AVX2 },
+        acts: &Q8_0_AVX2,
+        direct_max: 12,
         direct,
         tile_rows: TILE_ROWS,
-        step_bytes: if min { W_STEP_MIN } else { W_STEP },
+        step_bytes: W_PAIRS,
         pack,
         max_steps: usize::MAX,
         acc_bytes: 0,
         unit: None,
-        tiles: if min {
-            &[tile::<true, 1>, tile::<true, 2>, tile::<true, 3>]
-        } else {
-            &[tile::<false, 1>, tile::<false, 2>, tile::<false, 3>]
-        },
+        tiles: &[tile_pairs::<1>, tile_pairs::<2>, tile_pairs::<3>],
     }
 }
 
 #[cfg(target_arch = "x86_64")]
-const fn nibbles_avx2<T: Nibbles>() -> Core {
-    block32_avx2(T::HAS_MIN, nibbles_avx2::direct::<T>, nibbles_avx2::pack_weights::<T>)
+const fn table_avx2<T: Nibbles>() -> Core {
+    pairs_avx2(nibbles_avx2::direct::<T>, nibbles_avx2::pack_weights::<T>)
+}
+
+#[cfg(target_arch = "x86_64")]
+const fn codes_avx2<T: Nibbles>() -> Core {
+    use panels_avx2::tile_codes;
+    Core {
+        acts: if T::HAS_MIN { &Q8_1_AVX2 } else { &Q8_0_AVX2 },
+        // Packing codes costs little.
+        direct_max: 3,
+        step_bytes: nibbles_avx2::step_bytes::<T>(),
+        tiles: &[tile_codes::<T, 1>, tile_codes::<T, 2>, tile_codes::<T, 3>],
+        ..pairs_avx2(nibbles_avx2::direct::<T>, nibbles_avx2::pack_weights::<T>)
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
 const fn acts_avx512<const MIN: bool>() -> Acts {
     Acts {
-        direct_max: 12,
         direct_bytes: q8_avx512::direct_bytes,
         pack_direct: q8_avx512::pack_direct::<MIN>,
         tile_rows: q8_avx512::TILE_ACTS,
@@ -225,6 +233,7 @@ const fn block32_avx512(min: bool, direct: DirectFn, pack: PackFn) -> Core {
     }
     Core {
         acts: if min { &Q8_1_AVX512 } else { &Q8_0_AVX512 },
+        direct_max: 12,
         direct,
         tile_rows: TILE_ROWS,
         step_bytes: if min { W_STEP_MIN } else { W_STEP },
@@ -294,12 +303,12 @@ pub(super) const AVX2: Cores = &[
     (DType::F32, &avx2::CORE_F32),
     (DType::F16, &avx2::CORE_F16),
     (DType::BF16, &avx2::CORE_BF16),
-    (DType::Q8_0, &const { block32_avx2(false, q8_avx2::direct, q8_avx2::pack_weights) }),
-    (DType::Q4_0, &const { nibbles_avx2::<BlockQ4_0>() }),
-    (DType::Q4_1, &const { nibbles_avx2::<BlockQ4_1>() }),
-    (DType::Q5_0, &const { nibbles_avx2::<BlockQ5_0>() }),
-    (DType::Q5_1, &const { nibbles_avx2::<BlockQ5_1>() }),
-    (DType::IQ4_NL, &const { nibbles_avx2::<BlockIQ4_NL>() }),
+    (DType::Q8_0, &const { pairs_avx2(q8_avx2::direct, panels_avx2::pack_q8) }),
+    (DType::Q4_0, &const { codes_avx2::<BlockQ4_0>() }),
+    (DType::Q4_1, &const { codes_avx2::<BlockQ4_1>() }),
+    (DType::Q5_0, &const { codes_avx2::<BlockQ5_0>() }),
+    (DType::Q5_1, &const { codes_avx2::<BlockQ5_1>() }),
+    (DType::IQ4_NL, &const { table_avx2::<BlockIQ4_NL>() }),
 ];
 /// AVX-512 leaves.
 #[cfg(target_arch = "x86_64")]

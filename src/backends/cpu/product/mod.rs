@@ -4,7 +4,8 @@
 //! bytes once and streams them, and `pack` and `tile` leaves for many rows, which turn some weight rows into a
 //! panel in scratch and sweep all activation rows over it. An `Acts` is what the activation type brings; all
 //! weight types that meet it share it, so one packing serves mixed weights.
-//! Both paths make the same sums bit for bit; which one runs depends on the number of rows alone.
+//! Both paths make the same sums bit for bit; which one runs depends on the number of rows and the type of a command's
+//! first weight alone.
 
 mod block32_plain;
 mod entry;
@@ -17,6 +18,8 @@ mod nibbles;
 mod nibbles_avx2;
 #[cfg(target_arch = "x86_64")]
 mod nibbles_avx512;
+#[cfg(target_arch = "x86_64")]
+mod panels_avx2;
 #[cfg(target_arch = "x86_64")]
 mod q8_amx;
 #[cfg(target_arch = "x86_64")]
@@ -109,6 +112,19 @@ impl Ahead {
             prefetch(self.ptr.wrapping_add(at));
         }
     }
+
+    /// Shares them out among the steps of a tile; asked for at once, many would have to wait for each other.
+    #[inline(always)]
+    fn paced(self, steps: usize) -> Ahead {
+        Ahead { ptr: self.ptr, bytes: self.bytes.div_ceil(steps.max(1)) }
+    }
+
+    /// Asks for the part of one step.
+    #[inline(always)]
+    fn step(&mut self) {
+        self.all();
+        self.ptr = self.ptr.wrapping_add(self.bytes);
+    }
 }
 
 /// Sums of all weight rows against few activation rows: weights, activations, what `pack_direct` made, results.
@@ -120,8 +136,6 @@ type TileFn = unsafe fn(&Tile);
 
 /// An activation type on one instruction set.
 struct Acts {
-    /// Most rows for the direct path.
-    direct_max: usize,
     /// Bytes that the direct path packs per row of n elements.
     direct_bytes: fn(n: usize) -> usize,
     /// Packs for the direct path.
@@ -152,6 +166,8 @@ struct Unit {
 pub(super) struct Core {
     /// The activations that meet it.
     acts: &'static Acts,
+    /// Most activation rows for the direct path.
+    direct_max: usize,
     /// The direct path.
     direct: DirectFn,
     /// Weight rows of a tile.

@@ -1,14 +1,13 @@
 //! Leaves for types of 4 and 5 bits in blocks of 32, AVX2: the direct path, and panels for the tiles of
-//! [`super::q8_avx2`].
+//! [`super::panels_avx2`].
 //!
 //! Two rows share a register, 16 bytes each, as four do in the AVX-512 leaves. `vpmaddubsw` takes the unsigned codes:
 //! four products of a code below 32 with a signed byte stay far from 32767. Quants of a table are signed and go the
 //! way of Q8_0: |w| times the activation carrying w's sign.
 
 use super::nibbles::Nibbles;
-use super::q8_avx2::{
-    DIRECT_ACTS, W_STEP, W_STEP_MIN, act_bytes, direct_bytes, scales_8, store_flight, transpose_8,
-};
+use super::panels_avx2::{W_PAIRS, code_bytes, for_halves, store_pairs};
+use super::q8_avx2::{DIRECT_ACTS, act_bytes, direct_bytes, scales_8, store_flight};
 use super::streams::{Flight, for_flights};
 use super::{Rows, Sums, prefetch};
 use crate::quant::IQ4_VALUES;
@@ -154,38 +153,57 @@ unsafe fn direct_rows<T: Nibbles, const NT: usize>(flight: &Flight<8>, x: &Rows,
     }
 }
 
-/// Packs up to 16 weight rows for tiles: quants, or codes where the type has a minimum.
+/// The codes of [`codes_2`] of all 8 rows by groups of four: register k holds group k of every row.
 ///
 /// # Safety
-/// AVX2 is there; `w` describes 1 to 16 readable rows of blocks `T`; `out`, 64-byte aligned, takes `W_STEP_MIN` bytes
-/// per block if the type has a minimum, else `W_STEP`.
+/// As [`codes_2`].
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn groups<T: Nibbles>(row: &[*const u8; 8], at: usize) -> [__m256i; 8] {
+    let mut out = [_mm256_setzero_si256(); 8];
+    // SAFETY: the caller's promise.
+    let [a, b, c, d] = unsafe { [0, 1, 2, 3].map(|i| codes_2::<T>(row, i, at)) };
+    for (q, out) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+        let (ab0, ab1) = (_mm256_unpacklo_epi32(a[q], b[q]), _mm256_unpackhi_epi32(a[q], b[q]));
+        let (cd0, cd1) = (_mm256_unpacklo_epi32(c[q], d[q]), _mm256_unpackhi_epi32(c[q], d[q]));
+        *out = [
+            _mm256_unpacklo_epi64(ab0, cd0),
+            _mm256_unpackhi_epi64(ab0, cd0),
+            _mm256_unpacklo_epi64(ab1, cd1),
+            _mm256_unpackhi_epi64(ab1, cd1),
+        ];
+    }
+    out
+}
+
+/// Packs up to 16 weight rows for tiles: of codes, or of quants for a type with a table.
+///
+/// # Safety
+/// AVX2 is there; `w` describes 1 to 16 readable rows of blocks `T`; `out`, 64-byte aligned, takes [`step_bytes`] per
+/// block.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn pack_weights<T: Nibbles>(w: &Rows, out: *mut u8) {
-    let step_bytes = if T::HAS_MIN { W_STEP_MIN } else { W_STEP };
-    let bias = _mm256_set1_epi8(if T::TABLE { 0 } else { T::BIAS.cast_signed() });
-    for half in 0..w.rows.div_ceil(8) {
-        // SAFETY: the caller's promise. Rows past the last one repeat it; half h fills its half of every step.
-        unsafe {
-            let row: [*const u8; 8] =
-                std::array::from_fn(|r| w.ptr.add((half * 8 + r).min(w.rows - 1) * w.row_bytes));
-            for b in 0..w.n / 32 {
-                let (at, step) = (T::BYTES * b, out.add(b * step_bytes + half * 32));
-                let mut quarters = [[_mm_setzero_si128(); 8]; 2];
-                for i in 0..4 {
-                    for (quarter, codes) in quarters.iter_mut().zip(codes_2::<T>(&row, i, at)) {
-                        let q = _mm256_sub_epi8(codes, bias);
-                        quarter[i] = _mm256_castsi256_si128(q);
-                        quarter[i + 4] = _mm256_extracti128_si256::<1>(q);
-                    }
-                }
-                for (k, pair) in quarters.into_iter().flat_map(|q| transpose_8(q)).enumerate() {
-                    _mm256_store_si256(step.add(k * 64).cast(), _mm256_cvtepi8_epi16(pair));
-                }
-                _mm256_store_ps(step.add(16 * 64).cast(), scales_8(&row, at));
-                if T::HAS_MIN {
-                    _mm256_store_ps(step.add(W_STEP).cast(), scales_8(&row, at + 2));
-                }
+    // SAFETY: the caller's promise; block b of every row is read, and its half of a step is written.
+    unsafe {
+        for_halves(w, out, step_bytes::<T>(), |row, b, to| {
+            let at = T::BYTES * b;
+            let groups = groups::<T>(row, at);
+            if T::TABLE {
+                store_pairs(groups, scales_8(row, at), to);
+                return;
             }
-        }
+            for (k, group) in groups.into_iter().enumerate() {
+                _mm256_store_si256(to.add(k * 64).cast(), group);
+            }
+            _mm256_store_ps(to.add(8 * 64).cast(), scales_8(row, at));
+            if T::HAS_MIN {
+                _mm256_store_ps(to.add(9 * 64).cast(), scales_8(row, at + 2));
+            }
+        });
     }
+}
+
+/// Bytes of a step of 16 packed weight rows.
+pub(super) const fn step_bytes<T: Nibbles>() -> usize {
+    if T::TABLE { W_PAIRS } else { code_bytes(T::HAS_MIN) }
 }

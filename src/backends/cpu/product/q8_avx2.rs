@@ -1,28 +1,13 @@
-//! Leaves for Q8_0 weights, and what all weights in blocks of 32 share: packed Q8_0 and Q8_1 activations, and tiles.
-//! AVX2.
+//! The direct path for Q8_0 weights, and what all weights in blocks of 32 share there. AVX2; for panels see
+//! [`super::panels_avx2`].
 //!
-//! The direct path multiplies |w| by a carrying w's sign (`vpmaddubsw` on unsigned times signed bytes). It cannot
-//! saturate: |w| <= 128 and |a| <= 127, and two such products stay below 32513. Activations are made here, never
-//! -128 for finite input. Tiles use sign-extended 16-bit pairs (`vpmaddwd`), which are exact for any bytes.
-//! Lanes are weight rows, as in the AVX-512 leaves. `MIN` stands for types with a minimum, which meet Q8_1.
+//! It multiplies |w| by a carrying w's sign (`vpmaddubsw` on unsigned times signed bytes). That cannot saturate:
+//! |w| <= 128 and |a| <= 127, and two such products stay below 32513. Activations are made here, never -128 for finite
+//! input. Lanes are weight rows, as in the AVX-512 leaves. `MIN` stands for types with a minimum, which meet Q8_1.
 
 use super::streams::{Flight, for_flights};
-use super::{Rows, Sums, Tile, prefetch};
+use super::{Rows, Sums, prefetch};
 use std::arch::x86_64::*;
-
-/// Weight rows of a tile: two registers of 8.
-pub(super) const TILE_ROWS: usize = 16;
-/// Activation rows of a tile.
-pub(super) const TILE_ACTS: usize = 3;
-/// A block of 16 rows: 16 pairs of elements x 16 rows x 4 bytes, then 16 scales.
-pub(super) const W_STEP: usize = 16 * 64 + 64;
-/// The same with 16 minima behind.
-pub(super) const W_STEP_MIN: usize = W_STEP + 64;
-/// A block of 3 activation rows: 16 pairs of elements x 3 rows x 4 bytes, then 3 scales, and 3 scaled sums for types
-/// with a minimum.
-pub(super) const X_STEP: usize = 256;
-const X_SCALE: usize = 192;
-const X_SUM: usize = 204;
 
 /// Bytes of a block of activations: Q8_1 or Q8_0.
 pub(super) const fn act_bytes(min: bool) -> usize {
@@ -65,7 +50,7 @@ pub(super) unsafe fn pack_direct<const MIN: bool>(x: &Rows, out: *mut u8) {
 /// AVX2 with F16C is there and `block` has two readable bytes.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn scale(block: *const u8) -> f32 {
+pub(super) unsafe fn scale(block: *const u8) -> f32 {
     // SAFETY: the caller's promise.
     let bits = unsafe { block.cast::<u16>().read_unaligned() };
     _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits))))
@@ -194,135 +179,4 @@ pub(super) fn sum_rows(p: [__m256i; 8]) -> __m256i {
     }
     let [a, b] = fours;
     _mm256_add_epi32(_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b))
-}
-
-/// Packs up to 16 weight rows for tiles.
-///
-/// # Safety
-/// AVX2 is there; `w` describes 1 to 16 readable rows of Q8_0 blocks; `out`, 64-byte aligned, takes `W_STEP`
-/// bytes per block.
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn pack_weights(w: &Rows, out: *mut u8) {
-    for half in 0..w.rows.div_ceil(8) {
-        // SAFETY: the caller's promise. Rows past the last one repeat it; half h fills its half of every step.
-        unsafe {
-            let row: [*const u8; 8] =
-                std::array::from_fn(|r| w.ptr.add((half * 8 + r).min(w.rows - 1) * w.row_bytes));
-            for b in 0..w.n / 32 {
-                let step = out.add(b * W_STEP + half * 32);
-                for quarter in 0..2 {
-                    let mut q = [_mm_setzero_si128(); 8];
-                    for i in 0..8 {
-                        q[i] = _mm_loadu_si128(row[i].add(34 * b + 2 + 16 * quarter).cast());
-                    }
-                    for (k, pair) in transpose_8(q).into_iter().enumerate() {
-                        let place = step.add((quarter * 8 + k) * 64);
-                        _mm256_store_si256(place.cast(), _mm256_cvtepi8_epi16(pair));
-                    }
-                }
-                _mm256_store_ps(step.add(16 * 64).cast(), scales_8(&row, 34 * b));
-            }
-        }
-    }
-}
-
-/// An 8 x 8 transposition of 16-bit units: register k holds unit k of every row.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn transpose_8(q: [__m128i; 8]) -> [__m128i; 8] {
-    let mut two = [[_mm_setzero_si128(); 2]; 4];
-    for i in 0..4 {
-        let (a, b) = (q[2 * i], q[2 * i + 1]);
-        two[i] = [_mm_unpacklo_epi16(a, b), _mm_unpackhi_epi16(a, b)];
-    }
-    let mut out = [_mm_setzero_si128(); 8];
-    for h in 0..2 {
-        let (a, b, c, d) = (two[0][h], two[1][h], two[2][h], two[3][h]);
-        let (ab0, ab1) = (_mm_unpacklo_epi32(a, b), _mm_unpackhi_epi32(a, b));
-        let (cd0, cd1) = (_mm_unpacklo_epi32(c, d), _mm_unpackhi_epi32(c, d));
-        out[4 * h] = _mm_unpacklo_epi64(ab0, cd0);
-        out[4 * h + 1] = _mm_unpackhi_epi64(ab0, cd0);
-        out[4 * h + 2] = _mm_unpacklo_epi64(ab1, cd1);
-        out[4 * h + 3] = _mm_unpackhi_epi64(ab1, cd1);
-    }
-    out
-}
-
-/// Packs up to 3 activation rows for tiles.
-///
-/// # Safety
-/// AVX2 is there; `x` describes up to 3 readable rows of Q8_0 blocks, Q8_1 if `MIN`; `out` takes `X_STEP` bytes per
-/// block.
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn pack_acts<const MIN: bool>(x: &Rows, out: *mut u8) {
-    for b in 0..x.n / 32 {
-        for t in 0..x.rows.min(TILE_ACTS) {
-            // SAFETY: the caller's promise; t is below 3, so every write lies in the step.
-            unsafe {
-                let block = x.ptr.add(t * x.row_bytes + act_bytes(MIN) * b);
-                let step = out.add(b * X_STEP);
-                for k in 0..16 {
-                    let [lo, hi] = block.add(act_bytes(MIN) - 32 + 2 * k).cast::<[i8; 2]>().read();
-                    let place = step.add((k * TILE_ACTS + t) * 4).cast::<[i16; 2]>();
-                    place.write([i16::from(lo), i16::from(hi)]);
-                }
-                step.add(X_SCALE + 4 * t).cast::<f32>().write(scale(block));
-                if MIN {
-                    step.add(X_SUM + 4 * t).cast::<f32>().write(scale(block.add(2)));
-                }
-            }
-        }
-    }
-}
-
-/// A tile against `NT` activation rows.
-///
-/// # Safety
-/// AVX2 is there and the tile's pointers are good for its steps, packed by the functions above.
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn tile<const MIN: bool, const NT: usize>(t: &Tile) {
-    t.ahead.all();
-    debug_assert!(t.first && t.last, "sums of blocks are never cut");
-    let mut acc = [[_mm256_setzero_ps(); 2]; NT];
-    let (mut w, mut x) = (t.w, t.x);
-    for _ in 0..t.steps {
-        // SAFETY: the caller's promise: a step of weights and one of activations are readable here. The half of
-        // rows that are not there may hold anything; their sums are not stored.
-        unsafe {
-            let mut sum = [[_mm256_setzero_si256(); 2]; NT];
-            for k in 0..16 {
-                let q =
-                    [_mm256_load_si256(w.add(k * 64).cast()), _mm256_load_si256(w.add(k * 64 + 32).cast())];
-                for (n, sum) in sum.iter_mut().enumerate() {
-                    let a = _mm256_set1_epi32(x.add((k * TILE_ACTS + n) * 4).cast::<i32>().read());
-                    for (sum, q) in sum.iter_mut().zip(q) {
-                        *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(q, a));
-                    }
-                }
-            }
-            let wd = [_mm256_load_ps(w.add(16 * 64).cast()), _mm256_load_ps(w.add(16 * 64 + 32).cast())];
-            for (n, (acc, sum)) in acc.iter_mut().zip(sum).enumerate() {
-                let xd = _mm256_set1_ps(x.add(X_SCALE + 4 * n).cast::<f32>().read());
-                for ((acc, sum), wd) in acc.iter_mut().zip(sum).zip(wd) {
-                    *acc = _mm256_fmadd_ps(_mm256_mul_ps(wd, xd), _mm256_cvtepi32_ps(sum), *acc);
-                }
-                if MIN {
-                    let xs = _mm256_set1_ps(x.add(X_SUM + 4 * n).cast::<f32>().read());
-                    for (h, acc) in acc.iter_mut().enumerate() {
-                        let wm = _mm256_load_ps(w.add(W_STEP + h * 32).cast());
-                        *acc = _mm256_fmadd_ps(wm, xs, *acc);
-                    }
-                }
-            }
-            w = w.add(if MIN { W_STEP_MIN } else { W_STEP });
-            x = x.add(X_STEP);
-        }
-    }
-    for (n, acc) in acc.into_iter().enumerate() {
-        for (h, acc) in acc.into_iter().enumerate() {
-            let valid = t.rows.saturating_sub(8 * h).min(8);
-            // SAFETY: the caller's promise; only rows that exist are stored.
-            unsafe { store(acc, t.out.ptr.wrapping_add(n * t.out.stride + 8 * h), valid) };
-        }
-    }
 }

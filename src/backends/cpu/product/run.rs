@@ -26,9 +26,9 @@ struct Shape {
 }
 
 impl Shape {
-    fn new(acts: &Acts, n: usize, rows: usize) -> Shape {
+    fn new(acts: &Acts, n: usize, rows: usize, direct: bool) -> Shape {
         let steps = n.div_ceil(acts.step);
-        if rows <= acts.direct_max {
+        if direct {
             return Shape { steps, pass_rows: rows.max(1), pack_bytes: rows * (acts.direct_bytes)(n) };
         }
         let group = (steps * acts.step_bytes).max(1);
@@ -47,13 +47,15 @@ fn panel_tiles(core: &Core, steps: usize) -> usize {
 /// Scratch of one thread for products of `rows` activation rows of `n` elements with weights of these types, and
 /// `tile` more f32 for an epilogue per activation row of a pass and weight row of a block. Holds for fewer rows.
 fn scratch_for(isa: Isa, types: &[DType], n: usize, rows: usize, tiles: usize) -> usize {
+    // The first weight decides which path all of a command's products take.
+    let Some(direct_max) = types.first().and_then(|t| core(isa, *t)).map(|c| c.direct_max) else { return 0 };
     let mut most = 0;
     for t in types {
         let Some(c) = core(isa, *t) else { continue };
         // Fewer rows may mean the other path, or a fuller pass.
-        let direct = Shape::new(c.acts, n, rows.min(c.acts.direct_max));
+        let direct = Shape::new(c.acts, n, rows.min(direct_max), true);
         most = most.max(direct.pack_bytes.next_multiple_of(64) + tiles * BLOCK_DIRECT * direct.pass_rows * 4);
-        if rows > c.acts.direct_max {
+        if rows > direct_max {
             let steps = direct.steps;
             let group = (steps * c.acts.step_bytes).max(1);
             let groups = (c.acts.pass_bytes / group).max(1).min(rows.div_ceil(c.acts.tile_rows));
@@ -165,7 +167,7 @@ pub(in crate::backends::cpu) struct Pass {
     pub rows: Range<usize>,
 }
 
-/// Calls `f` for every pass over the rows of `x`.
+/// Calls `f` for every pass over the rows of `x`, for a command whose first product is `part`.
 ///
 /// # Safety
 /// As for the kernel that calls it: `x` is a live operand of the type that meets the parts' weights, and the
@@ -178,8 +180,8 @@ pub(in crate::backends::cpu) unsafe fn for_each(
 ) {
     let acts = part.core.acts;
     let (all, n) = (x.rows as usize, x.cols as usize);
-    let shape = Shape::new(acts, n, all);
-    let direct = all <= acts.direct_max;
+    let direct = all <= part.core.direct_max;
+    let shape = Shape::new(acts, n, all, direct);
     let mut from = 0;
     while from < all {
         let to = (from + shape.pass_rows).min(all);

@@ -76,7 +76,6 @@ named!(
 );
 
 const PLAIN_ACTS: Acts = Acts {
-    direct_max: usize::MAX,
     direct_bytes: |_| 0,
     pack_direct: |_, _| {},
     tile_rows: 1,
@@ -90,6 +89,7 @@ static PLAIN: Acts = PLAIN_ACTS;
 const fn plain_core<B: Named>() -> Core {
     Core {
         acts: &PLAIN,
+        direct_max: usize::MAX,
         direct: plain::direct::<B>,
         tile_rows: 1,
         step_bytes: size_of::<B>(),
@@ -103,17 +103,18 @@ const fn plain_core<B: Named>() -> Core {
 
 /// Activations of which few are read as they are and many are packed, a block to a step.
 #[cfg(target_arch = "x86_64")]
-const fn panel_acts(direct_max: usize, tile_rows: usize, step_bytes: usize, pack: PackFn) -> Acts {
-    Acts { direct_max, tile_rows, step_bytes, pack, ..PLAIN_ACTS }
+const fn panel_acts(tile_rows: usize, step_bytes: usize, pack: PackFn) -> Acts {
+    Acts { tile_rows, step_bytes, pack, ..PLAIN_ACTS }
 }
 
 #[cfg(target_arch = "x86_64")]
-static AVX2_ACTS: Acts = panel_acts(6, panel_avx2::TILE_ACTS, panel_avx2::X_STEP, panel_avx2::pack_acts);
+static AVX2_ACTS: Acts = panel_acts(panel_avx2::TILE_ACTS, panel_avx2::X_STEP, panel_avx2::pack_acts);
 
 #[cfg(target_arch = "x86_64")]
 const fn avx2_core<B: avx2::Leaf>() -> Core {
     Core {
         acts: &AVX2_ACTS,
+        direct_max: 6,
         direct: direct_avx2::direct::<B>,
         tile_rows: panel_avx2::TILE_ROWS,
         step_bytes: panel_avx2::step_bytes::<B>(),
@@ -126,13 +127,13 @@ const fn avx2_core<B: avx2::Leaf>() -> Core {
 }
 
 #[cfg(target_arch = "x86_64")]
-static AVX512_ACTS: Acts =
-    panel_acts(12, panel_avx512::TILE_ACTS, panel_avx512::X_STEP, panel_avx512::pack_acts);
+static AVX512_ACTS: Acts = panel_acts(panel_avx512::TILE_ACTS, panel_avx512::X_STEP, panel_avx512::pack_acts);
 
 #[cfg(target_arch = "x86_64")]
 const fn avx512_core<B: turned_avx512::Turn>() -> Core {
     Core {
         acts: &AVX512_ACTS,
+        direct_max: 12,
         direct: direct_avx512::direct::<B>,
         tile_rows: panel_avx512::TILE_ROWS,
         step_bytes: panel_avx512::step_bytes::<B>(),
@@ -152,12 +153,13 @@ const fn avx512_core<B: turned_avx512::Turn>() -> Core {
 }
 
 #[cfg(target_arch = "x86_64")]
-static AMX_ACTS: Acts = panel_acts(24, tiles_amx::TILE_ACTS, panel_amx::X_STEP, panel_amx::pack_acts);
+static AMX_ACTS: Acts = panel_acts(tiles_amx::TILE_ACTS, panel_amx::X_STEP, panel_amx::pack_acts);
 
 #[cfg(target_arch = "x86_64")]
 const fn amx_core<B: turned_avx512::Turn>() -> Core {
     Core {
         acts: &AMX_ACTS,
+        direct_max: 24,
         // One step of both sides stays in L1, with two planes of weights.
         max_steps: 1,
         acc_bytes: tiles_amx::ACC,

@@ -150,7 +150,7 @@ fn dwords(v: __m256i) -> [i32; 8] {
 /// AVX2 is there and the tile's pointers are good for its steps, packed by the functions above.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn tile<B: Leaf, const NT: usize>(t: &Tile) {
-    t.ahead.all();
+    let mut ahead = t.ahead.paced(t.steps);
     debug_assert!(t.first && t.last, "sums of blocks are never cut");
     let zero = _mm256_setzero_si256();
     let mut acc = [[_mm256_setzero_ps(); 2]; NT];
@@ -158,6 +158,7 @@ pub(super) unsafe fn tile<B: Leaf, const NT: usize>(t: &Tile) {
     // The compiler must not know these numbers: see the AVX-512 tile.
     let (parts, groups) = std::hint::black_box((64 / B::GROUPS, B::GROUPS));
     for _ in 0..t.steps {
+        ahead.step();
         // SAFETY: the caller's promise: a step of weights and one of activations are readable here. The half of
         // rows that are not there may hold anything; their sums are not stored.
         unsafe {

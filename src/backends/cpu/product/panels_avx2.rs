@@ -1,0 +1,308 @@
+//! Panels of weights in blocks of 32 and tiles over them, AVX2.
+//!
+//! A step is a block: 8 groups of 4 elements of 16 weight rows and their scales; and the same groups of 3 activation rows.
+//! Lanes are weight rows. There are two kinds of panels:
+//! - codes of 4 and 5 bits stay unsigned bytes. Products of a group (`vpmaddubsw`) are added up in 16-bit lanes, two to a
+//!   row, which start at what the codes' bias makes too much. Only the sum of a block must fit: 16 products of at most
+//!   16 * 127 do, and of 15 * 127. Without a bias fifth bits make that 31 * 127, so 8 products are added up at once.
+//! - signed bytes become 16 bits, which `vpmaddwd` multiplies exactly whatever they are, elements 0 and 2 of a group and
+//!   then 1 and 3.
+
+use super::k::avx2::transpose_8;
+use super::nibbles::Nibbles;
+use super::q8_avx2::{act_bytes, scale, scales_8, store};
+use super::{Rows, Tile};
+use std::arch::x86_64::*;
+
+/// Weight rows of a tile: two registers of 8.
+pub(super) const TILE_ROWS: usize = 16;
+/// Activation rows of a tile.
+pub(super) const TILE_ACTS: usize = 3;
+
+/// A vector of 16 rows, 4 bytes each.
+const W_VECTOR: usize = 64;
+/// A step of signed bytes: 16 vectors of pairs of 16 bits, then scales.
+pub(super) const W_PAIRS: usize = 17 * W_VECTOR;
+
+/// Bytes of a step of codes: 8 vectors, scales, and minima if the type has them.
+pub(super) const fn code_bytes(min: bool) -> usize {
+    if min { 10 * W_VECTOR } else { 9 * W_VECTOR }
+}
+
+/// A vector of 3 activation rows, 4 bytes each. The groups come first.
+const X_VECTOR: usize = 4 * TILE_ACTS;
+const X_SCALE: usize = 8 * X_VECTOR;
+/// Q8_1: scaled sums.
+const X_SUM: usize = X_SCALE + X_VECTOR;
+/// Q8_0: -8 times the sums that meet the two 16-bit lanes of a row, and pairs of 16 bits.
+const X_FIX: usize = X_SCALE + X_VECTOR;
+const X_PAIRS: usize = X_FIX + X_VECTOR;
+
+/// Bytes of a step of 3 activation rows: Q8_1 or Q8_0.
+pub(super) const fn act_step(min: bool) -> usize {
+    let end = if min { X_SUM + X_VECTOR } else { X_PAIRS + 16 * X_VECTOR };
+    end.next_multiple_of(64)
+}
+
+/// Elements 0 and 2 of groups of four signed bytes as 16 bits, and elements 1 and 3.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn widen(group: __m256i) -> [__m256i; 2] {
+    let even = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(group));
+    [even, _mm256_srai_epi16::<8>(group)]
+}
+
+/// Packs up to 3 activation rows for tiles.
+///
+/// # Safety
+/// AVX2 is there; `x` describes up to 3 readable rows of Q8_0 blocks, Q8_1 if `MIN`; `out` takes [`act_step`] bytes per
+/// block.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn pack_acts<const MIN: bool>(x: &Rows, out: *mut u8) {
+    for b in 0..x.n / 32 {
+        for t in 0..x.rows.min(TILE_ACTS) {
+            // SAFETY: the caller's promise; t is below 3, so every write lies in the step.
+            unsafe {
+                let block = x.ptr.add(t * x.row_bytes + act_bytes(MIN) * b);
+                let step = out.add(b * act_step(MIN));
+                let put = |at: usize, v: i32| step.add(at + 4 * t).cast::<i32>().write_unaligned(v);
+                let q = _mm256_loadu_si256(block.add(act_bytes(MIN) - 32).cast());
+                for (k, group) in dwords(q).into_iter().enumerate() {
+                    put(k * X_VECTOR, group);
+                }
+                put(X_SCALE, scale(block).to_bits().cast_signed());
+                if MIN {
+                    put(X_SUM, scale(block.add(2)).to_bits().cast_signed());
+                    continue;
+                }
+                let [even, odd] = widen(q).map(|v| dwords(v));
+                for (k, (even, odd)) in even.into_iter().zip(odd).enumerate() {
+                    put(X_PAIRS + 2 * k * X_VECTOR, even);
+                    put(X_PAIRS + (2 * k + 1) * X_VECTOR, odd);
+                }
+                let v = _mm256_maddubs_epi16(_mm256_set1_epi8(1), q);
+                let v = _mm_add_epi16(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v));
+                let v = _mm_add_epi16(v, _mm_shuffle_epi32::<0x4E>(v));
+                let v = _mm_add_epi16(v, _mm_shuffle_epi32::<0xB1>(v));
+                put(X_FIX, _mm_cvtsi128_si32(_mm_mullo_epi16(v, _mm_set1_epi16(-8))));
+            }
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn dwords(v: __m256i) -> [i32; 8] {
+    let mut out = [0; 8];
+    // SAFETY: the array is 32 bytes.
+    unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), v) };
+    out
+}
+
+/// Calls `f` for every block of up to 16 weight rows, 8 at a time: with the rows, the block's number, and where in `out` the
+/// half of its step begins that is theirs. Rows past the last one repeat it.
+///
+/// # Safety
+/// `w` describes 1 to 16 readable rows; `out` takes `step_bytes` per block.
+#[inline(always)]
+pub(super) unsafe fn for_halves(
+    w: &Rows,
+    out: *mut u8,
+    step_bytes: usize,
+    f: impl Fn(&[*const u8; 8], usize, *mut u8),
+) {
+    for half in 0..w.rows.div_ceil(8) {
+        // SAFETY: the caller's promise; the index is that of a row.
+        let row = std::array::from_fn(|r| unsafe { w.ptr.add((half * 8 + r).min(w.rows - 1) * w.row_bytes) });
+        for b in 0..w.n / 32 {
+            f(&row, b, out.wrapping_add(b * step_bytes + half * 32));
+        }
+    }
+}
+
+/// Stores a block of signed bytes of 8 rows, by groups, and their scales.
+///
+/// # Safety
+/// AVX2 is there; `to` is 32-byte aligned and begins a half of a step of [`W_PAIRS`] bytes.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn store_pairs(groups: [__m256i; 8], scales: __m256, to: *mut u8) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for (k, group) in groups.into_iter().enumerate() {
+            for (i, pair) in widen(group).into_iter().enumerate() {
+                _mm256_store_si256(to.add((2 * k + i) * W_VECTOR).cast(), pair);
+            }
+        }
+        _mm256_store_ps(to.add(16 * W_VECTOR).cast(), scales);
+    }
+}
+
+/// Packs up to 16 rows of Q8_0 for tiles of pairs.
+///
+/// # Safety
+/// AVX2 is there; `w` describes 1 to 16 readable rows of Q8_0 blocks; `out`, 64-byte aligned, takes [`W_PAIRS`] bytes
+/// per block.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn pack_q8(w: &Rows, out: *mut u8) {
+    // SAFETY: the caller's promise; block b of every row is read.
+    unsafe {
+        for_halves(w, out, W_PAIRS, |row, b, to| {
+            let q = row.map(|row| _mm256_loadu_si256(row.add(34 * b + 2).cast()));
+            store_pairs(transpose_8(q), scales_8(row, 34 * b), to);
+        });
+    }
+}
+
+/// The 8 activations of one vector that a tile uses at once, each in every lane.
+///
+/// # Safety
+/// AVX2 is there and 4 bytes are readable at `p`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn splat(p: *const u8) -> __m256i {
+    // SAFETY: the caller's promise.
+    _mm256_set1_epi32(unsafe { p.cast::<i32>().read_unaligned() })
+}
+
+/// A vector of packed weights.
+///
+/// # Safety
+/// AVX2 is there and `p` is 32-byte aligned with 64 readable bytes.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn vector(p: *const u8) -> [__m256i; 2] {
+    // SAFETY: the caller's promise.
+    unsafe { [_mm256_load_si256(p.cast()), _mm256_load_si256(p.add(32).cast())] }
+}
+
+/// A vector of scales.
+///
+/// # Safety
+/// As [`vector`].
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn numbers(p: *const u8) -> [__m256; 2] {
+    // SAFETY: the caller's promise.
+    unsafe { [_mm256_load_ps(p.cast()), _mm256_load_ps(p.add(32).cast())] }
+}
+
+/// Stores the sums of a tile's rows that exist.
+///
+/// # Safety
+/// AVX2 is there and the tile's place of sums takes them.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn finish<const NT: usize>(t: &Tile, acc: [[__m256; 2]; NT]) {
+    for (n, acc) in acc.into_iter().enumerate() {
+        for (h, acc) in acc.into_iter().enumerate() {
+            let valid = t.rows.saturating_sub(8 * h).min(8);
+            // SAFETY: the caller's promise.
+            unsafe { store(acc, t.out.ptr.wrapping_add(n * t.out.stride + 8 * h), valid) };
+        }
+    }
+}
+
+/// A tile of signed bytes against `NT` activation rows.
+///
+/// # Safety
+/// AVX2 is there and the tile's pointers are good for its steps, packed by the functions above.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn tile_pairs<const NT: usize>(t: &Tile) {
+    let mut ahead = t.ahead.paced(t.steps);
+    debug_assert!(t.first && t.last, "sums of blocks are never cut");
+    let mut acc = [[_mm256_setzero_ps(); 2]; NT];
+    let (mut w, mut x) = (t.w, t.x);
+    for _ in 0..t.steps {
+        ahead.step();
+        // SAFETY: the caller's promise: a step of weights and one of activations are readable here. The half of
+        // rows that are not there may hold anything; their sums are not stored.
+        unsafe {
+            let mut sum = [[_mm256_setzero_si256(); 2]; NT];
+            // A group a turn: counting takes the units that add as well.
+            for group in 0..8 {
+                for k in [2 * group, 2 * group + 1] {
+                    let q = vector(w.add(k * W_VECTOR));
+                    for (n, sum) in sum.iter_mut().enumerate() {
+                        let a = splat(x.add(X_PAIRS + k * X_VECTOR + 4 * n));
+                        for (sum, q) in sum.iter_mut().zip(q) {
+                            *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(q, a));
+                        }
+                    }
+                }
+            }
+            let wd = numbers(w.add(16 * W_VECTOR));
+            for (n, (acc, sum)) in acc.iter_mut().zip(sum).enumerate() {
+                let xd = _mm256_castsi256_ps(splat(x.add(X_SCALE + 4 * n)));
+                for ((acc, sum), wd) in acc.iter_mut().zip(sum).zip(wd) {
+                    *acc = _mm256_fmadd_ps(_mm256_mul_ps(wd, xd), _mm256_cvtepi32_ps(sum), *acc);
+                }
+            }
+            w = w.add(W_PAIRS);
+            x = x.add(act_step(false));
+        }
+    }
+    // SAFETY: the caller's promise.
+    unsafe { finish(t, acc) }
+}
+
+/// A tile of codes against `NT` activation rows.
+///
+/// # Safety
+/// As [`tile_pairs`].
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn tile_codes<T: Nibbles, const NT: usize>(t: &Tile) {
+    let mut ahead = t.ahead.paced(t.steps);
+    debug_assert!(t.first && t.last, "sums of blocks are never cut");
+    const { assert!(!T::TABLE) };
+    // Groups whose products add up in 16 bits.
+    let groups = if T::HAS_MIN && T::FIFTH { 4 } else { 8 };
+    let ones = _mm256_set1_epi16(1);
+    let mut acc = [[_mm256_setzero_ps(); 2]; NT];
+    let (mut w, mut x) = (t.w, t.x);
+    for _ in 0..t.steps {
+        ahead.step();
+        // SAFETY: as in `tile_pairs`.
+        unsafe {
+            let mut total = [[_mm256_setzero_si256(); 2]; NT];
+            for part in 0..8 / groups {
+                let mut sum = [[_mm256_setzero_si256(); 2]; NT];
+                if !T::HAS_MIN {
+                    for (n, sum) in sum.iter_mut().enumerate() {
+                        let fix = splat(x.add(X_FIX + 4 * n));
+                        *sum = [if T::FIFTH { _mm256_add_epi16(fix, fix) } else { fix }; 2];
+                    }
+                }
+                for k in part * groups..(part + 1) * groups {
+                    let q = vector(w.add(k * W_VECTOR));
+                    for (n, sum) in sum.iter_mut().enumerate() {
+                        let a = splat(x.add(k * X_VECTOR + 4 * n));
+                        for (sum, q) in sum.iter_mut().zip(q) {
+                            *sum = _mm256_add_epi16(*sum, _mm256_maddubs_epi16(q, a));
+                        }
+                    }
+                }
+                for (total, sum) in total.as_flattened_mut().iter_mut().zip(sum.as_flattened()) {
+                    *total = _mm256_add_epi32(*total, _mm256_madd_epi16(*sum, ones));
+                }
+            }
+            let wd = numbers(w.add(8 * W_VECTOR));
+            for (n, (acc, total)) in acc.iter_mut().zip(total).enumerate() {
+                let xd = _mm256_castsi256_ps(splat(x.add(X_SCALE + 4 * n)));
+                for ((acc, total), wd) in acc.iter_mut().zip(total).zip(wd) {
+                    *acc = _mm256_fmadd_ps(_mm256_mul_ps(wd, xd), _mm256_cvtepi32_ps(total), *acc);
+                }
+                if T::HAS_MIN {
+                    let xs = _mm256_castsi256_ps(splat(x.add(X_SUM + 4 * n)));
+                    for (acc, wm) in acc.iter_mut().zip(numbers(w.add(9 * W_VECTOR))) {
+                        *acc = _mm256_fmadd_ps(wm, xs, *acc);
+                    }
+                }
+            }
+            w = w.add(code_bytes(T::HAS_MIN));
+            x = x.add(act_step(T::HAS_MIN));
+        }
+    }
+    // SAFETY: the caller's promise.
+    unsafe { finish(t, acc) }
+}
