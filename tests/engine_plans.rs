@@ -32,9 +32,9 @@ impl Model {
         Model { file, gguf }
     }
 
-    fn plan(&self, fuse: FuseOptions, isa: Isa) -> Plan {
+    fn plan(&self, fuse: FuseOptions, isa: Isa, phase: Phase) -> Plan {
         let graph = models::declare(&self.gguf, &[], CacheTypes::default()).unwrap().graph;
-        let (phase, backend) = (Phase::Prefill, Backend::Cpu);
+        let backend = Backend::Cpu;
         let o = PlanOptions { phase, isa, backend, max_rows: ROWS, max_out_rows: 2, n_ctx: 64, fuse };
         plan::plan(&graph, &o).unwrap()
     }
@@ -75,13 +75,15 @@ impl Table {
 fn plans() -> Vec<(Model, Plan)> {
     let isa = Isa::best();
     let all = [
-        (DType::F16, FuseOptions::none()),
-        (DType::F32, FuseOptions::default()),
-        (DType::Q8_0, FuseOptions::default()),
+        (DType::F16, FuseOptions::none(), Phase::Prefill),
+        (DType::F32, FuseOptions::default(), Phase::Prefill),
+        (DType::Q8_0, FuseOptions::default(), Phase::Prefill),
+        // With results that every thread makes for itself.
+        (DType::Q8_0, FuseOptions::default(), Phase::Decode),
     ];
-    let make = |(dtype, fuse)| {
+    let make = |(dtype, fuse, phase)| {
         let m = Model::new(dtype);
-        let p = m.plan(fuse, isa);
+        let p = m.plan(fuse, isa, phase);
         (m, p)
     };
     all.into_iter().map(make).collect()
@@ -160,11 +162,46 @@ fn damage_is_refused() {
 }
 
 #[test]
+fn own_results_stay_inside_their_part_of_scratch() {
+    type Change = (&'static str, fn(&mut Plan));
+    let changes: [Change; 8] = [
+        ("no room", |p| p.totals.own_bytes = 0),
+        ("less room", |p| p.totals.own_bytes -= 64),
+        ("a part that ends inside a line", |p| {
+            (p.totals.own_bytes, p.totals.scratch_bytes) = (1 << 20 | 4, 1 << 21)
+        }),
+        ("no scratch behind it", |p| p.totals.own_bytes = p.totals.scratch_bytes),
+        ("more than all scratch", |p| p.totals.own_bytes = p.totals.scratch_bytes + 64),
+        ("a result past the end", |p| own(p).offset = 1 << 40),
+        ("a result between cache lines", |p| own(p).offset += 4),
+        ("an offset that wraps", |p| own(p).offset = u64::MAX - 63),
+    ];
+    let (_, p) = plans().remove(3);
+    check(&p).unwrap();
+    for (what, change) in changes {
+        let mut q = p.clone();
+        change(&mut q);
+        refused(&q, what);
+    }
+    // One of several results alone cannot be every thread's own: Q of a command that stores K and V.
+    let mut q = p.clone();
+    let stores = q.cmds.rows().iter().find(|c| c.n_outs > 2).unwrap().outs();
+    q.totals.own_bytes += 1 << 20;
+    q.totals.scratch_bytes += 1 << 20;
+    (q.operands[stores.start].region, q.operands[stores.start].offset) = (plan::Region::Scratch, 1 << 19);
+    refused(&q, "one own result of several");
+}
+
+fn own(p: &mut Plan) -> &mut plan::Operand {
+    p.operands.iter_mut().rfind(|o| o.region == plan::Region::Scratch).unwrap()
+}
+
+#[test]
 fn parts_stay_inside_their_tensor() {
     let file = file(&Shape { n_ctx: 64, ..Shape::named("nano-phi3").unwrap().clone() }, DType::Q8_0);
     let gguf = Gguf::parse(file.clone(), &ParseOptions::default()).unwrap();
     let model = Model { file, gguf };
-    let p = model.plan(FuseOptions::default(), Isa::Scalar);
+    let p = model.plan(FuseOptions::default(), Isa::Scalar, Phase::Prefill);
     assert!(model.bind(p.clone()).is_ok());
     let last = |p: &Plan| p.weights.ids().rfind(|w| p.weights[*w].part.is_some()).unwrap();
     type Change = fn(&mut quipu::graph::Part);

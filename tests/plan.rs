@@ -269,8 +269,9 @@ fn check_memory(p: &Plan) {
     let b = p.buffers.rows();
     for (i, x) in b.iter().enumerate() {
         assert_eq!(x.offset % plan::arena::ALIGN, 0);
-        assert!(x.offset + x.bytes <= p.totals.arena_bytes);
-        for y in &b[..i] {
+        let room = if x.region == Region::Arena { p.totals.arena_bytes } else { p.totals.own_bytes };
+        assert!(x.offset + x.bytes <= room);
+        for y in b[..i].iter().filter(|y| y.region == x.region) {
             let meet = x.first <= y.last && y.first <= x.last;
             let apart = x.offset + x.bytes <= y.offset || y.offset + y.bytes <= x.offset;
             assert!(!meet || apart, "{} and {}", x.name, y.name);
@@ -300,11 +301,11 @@ fn check_memory(p: &Plan) {
         since.push(c);
     }
     // A buffer lives from the command that writes it to the last that touches it.
+    let in_buffer = |o: &&plan::Operand| matches!(o.region, Region::Arena | Region::Scratch);
     for (id, c) in p.cmds.iter() {
-        for o in
-            p.operands[c.args()].iter().chain(&p.operands[c.outs()]).filter(|o| o.region == Region::Arena)
-        {
+        for o in p.operands[c.args()].iter().chain(&p.operands[c.outs()]).filter(in_buffer) {
             let x = &b[o.index as usize];
+            assert_eq!(x.region, o.region);
             assert!(x.first <= id && id <= x.last, "{}", x.name);
         }
     }
@@ -313,11 +314,30 @@ fn check_memory(p: &Plan) {
 #[test]
 fn memory_of_real_shapes_is_sound() {
     for shape in SHAPES {
-        for fuse in [FuseOptions::default(), FuseOptions::none()] {
-            check_memory(
-                &plan::plan(&graph(shape, DType::Q8_0), &PlanOptions { fuse, ..options(Phase::Prefill) })
-                    .unwrap(),
-            );
+        for phase in [Phase::Prefill, Phase::Decode] {
+            for fuse in [FuseOptions::default(), FuseOptions::none()] {
+                let o = PlanOptions { fuse, ..options(phase) };
+                check_memory(&plan::plan(&graph(shape, DType::Q8_0), &o).unwrap());
+            }
+        }
+    }
+}
+
+/// Norms and quantisation of one row are done by every thread, so that nobody waits for them.
+#[test]
+fn a_layer_has_at_most_six_barriers_at_decode() {
+    for shape in SHAPES {
+        for dtype in [DType::F16, DType::Q8_0, DType::Q4_K] {
+            let g = graph(shape, dtype);
+            let layers = g.ops.rows().iter().filter(|n| n.op.kind() == OpKind::Attention).count() as u32;
+            let o = PlanOptions { max_rows: 1, max_out_rows: 1, ..options(Phase::Decode) };
+            let p = plan::plan(&g, &o).unwrap();
+            assert!(layers > 0 && p.totals.barriers <= 6 * layers, "{shape} {dtype}: {}", p.totals.barriers);
+            assert_eq!(p.totals.barriers, 5 * layers + 2, "{shape} {dtype}");
+            assert!(p.totals.own_bytes > 0 && p.totals.own_bytes <= p.totals.scratch_bytes);
+            // Nobody repeats a prompt's.
+            let p = plan::plan(&g, &options(Phase::Prefill)).unwrap();
+            assert!(p.totals.own_bytes == 0 && p.operands.iter().all(|o| o.region != Region::Scratch));
         }
     }
 }
@@ -333,6 +353,8 @@ proptest! {
         let g = random_graph(if q8 { DType::Q8_0 } else { DType::F16 }, &steps);
         let off: Vec<_> = off.iter().map(|i| fuse::RULES[*i].name).collect();
         let fuse = FuseOptions::without(&off).unwrap();
+        let decode = PlanOptions { fuse: fuse.clone(), ..options(Phase::Decode) };
+        check_memory(&plan::plan(&g, &decode).unwrap());
         let p = plan::plan(&g, &PlanOptions { fuse: fuse.clone(), ..options(Phase::Prefill) }).unwrap();
         check_memory(&p);
         let (fused, _) = fuse::fuse(&g, &fuse).unwrap();

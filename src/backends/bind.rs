@@ -27,6 +27,8 @@ struct BoundCmd {
     n_args: u8,
     n_outs: u8,
     barrier: bool,
+    /// Every member does all of it, for itself.
+    own: bool,
     /// All its results have the rows that want logits: nothing to do in a step that wants none.
     only_logits: bool,
 }
@@ -35,6 +37,8 @@ struct BoundCmd {
 #[derive(Clone, Copy)]
 struct BoundOperand {
     ptr: *mut u8,
+    /// It lies this far into every member's scratch, instead of at `ptr`.
+    own: Option<usize>,
     dtype: DType,
     rows: Rows,
     cols: u32,
@@ -106,6 +110,7 @@ impl Runner {
                         Region::Step => memory.logits.ptr().wrapping_add(o.offset as usize),
                         Region::Kv | Region::Scratch => std::ptr::null_mut(),
                     },
+                    own: (o.region == Region::Scratch).then_some(o.offset as usize),
                     dtype: o.dtype,
                     rows: o.rows,
                     cols: o.cols,
@@ -124,6 +129,7 @@ impl Runner {
                 n_args: c.n_args,
                 n_outs: c.n_outs,
                 barrier: c.flags & Cmd::BARRIER != 0,
+                own: plan.operands[c.outs()].iter().any(|o| o.region == Region::Scratch),
                 only_logits: plan.only_logits(c),
             });
             Ok(Bound { cmds: cmds.collect(), operands, stacks, plan })
@@ -349,11 +355,30 @@ struct Step<'a, O, P> {
 unsafe impl<O, P: Probe> Sync for Step<'_, O, P> {}
 
 impl<O: Observe, P: Probe> Step<'_, O, P> {
+    /// A member's scratch.
+    fn scratch(&self, member: u32) -> *mut u8 {
+        self.memory.scratch.ptr().wrapping_add(self.memory.scratch_stride * member as usize)
+    }
+
+    /// Gives all members the results that member 0 has made for itself, as the observer left them. `first` is the first
+    /// of them among the plan's operands. The team waits.
+    fn share_own(&self, first: usize, outs: &[Operand], team: u32) {
+        for (planned, out) in self.bound.operands[first..].iter().zip(outs) {
+            let Some(offset) = planned.own else { continue };
+            for other in 1..team {
+                let to = self.scratch(other).wrapping_add(offset);
+                // SAFETY: the same bytes of another member's scratch, which `check` proved to have room; the other
+                // members wait, and scratches do not overlap.
+                unsafe { std::ptr::copy_nonoverlapping(out.ptr, to, out.rows as usize * out.row_bytes) }
+            }
+        }
+    }
+
     /// A member's walk over the commands. Returns early when the step is given up.
     fn run(&self, member: &Member<'_>) {
         let (t, r) = (self.rows.tokens.len() as u32, self.rows.out_rows.len() as u32);
-        let scratch =
-            self.memory.scratch.ptr().wrapping_add(self.memory.scratch_stride * member.index() as usize);
+        let scratch = self.scratch(member.index());
+        let own_bytes = self.bound.plan.totals.own_bytes as usize;
         self.probe.enter(member.index());
         for (i, cmd) in self.bound.cmds.iter().enumerate() {
             if cmd.barrier {
@@ -373,9 +398,10 @@ impl<O: Observe, P: Probe> Step<'_, O, P> {
             let n = n_args + usize::from(cmd.n_outs);
             let mut operands = [NOWHERE; MAX_OPERANDS];
             for (to, from) in operands.iter_mut().zip(&self.bound.operands[first..first + n]) {
-                *to = from.at(t, r, self.bound.plan.kv.n_ctx, self.first_output);
+                *to = from.at(t, r, self.bound.plan.kv.n_ctx, self.first_output, scratch);
             }
             let (args, outs) = operands[..n].split_at(n_args);
+            let (thread, n_threads) = if cmd.own { (0, 1) } else { (member.index(), member.team()) };
             let ctx = KernelCtx {
                 op: &self.bound.plan.ops[cmd.op as usize],
                 args,
@@ -383,13 +409,14 @@ impl<O: Observe, P: Probe> Step<'_, O, P> {
                 step: self.rows,
                 seqs: self.seqs,
                 kv: &self.bound.plan.kv,
-                scratch,
-                thread: member.index(),
-                n_threads: member.team(),
+                scratch: scratch.wrapping_add(own_bytes),
+                thread,
+                n_threads,
             };
             // SAFETY: `check` proved for the plan, and `check_rows` for the step, that operands hold the types and
             // sizes the op infers, results overlap nothing, and commands that touch the same bytes are separated
-            // by a meeting; every member runs this loop with the same rows.
+            // by a meeting; every member runs this loop with the same rows. What every member does for itself it writes
+            // to its own scratch, where the kernel's own scratch begins behind the plan's results.
             unsafe { (cmd.run)(&ctx) };
             self.probe.end(member.index(), i);
             if O::ON {
@@ -402,6 +429,9 @@ impl<O: Observe, P: Probe> Step<'_, O, P> {
                     let (plan, cmd) = (&self.bound.plan, CmdId::from_index(i));
                     // SAFETY: the command has run with these, and the team waits for the observer.
                     observer.look(unsafe { Observed::new(plan, cmd, outs, self.rows, self.seqs) });
+                    if self.bound.cmds[i].own {
+                        self.share_own(first + n_args, outs, member.team());
+                    }
                 }
                 if !member.meet() {
                     return;
@@ -415,7 +445,7 @@ const NOWHERE: Operand =
     Operand { ptr: std::ptr::null_mut(), dtype: DType::F32, rows: 0, cols: 0, row_bytes: 0 };
 
 impl BoundOperand {
-    fn at(&self, t: u32, r: u32, n_ctx: u32, first_output: usize) -> Operand {
+    fn at(&self, t: u32, r: u32, n_ctx: u32, first_output: usize, scratch: *mut u8) -> Operand {
         let rows = match self.rows {
             Rows::Fixed(n) => n,
             Rows::T => t,
@@ -424,7 +454,7 @@ impl BoundOperand {
         };
         let skip = if self.stacked { first_output * self.row_bytes } else { 0 };
         Operand {
-            ptr: self.ptr.wrapping_add(skip),
+            ptr: self.own.map_or(self.ptr.wrapping_add(skip), |at| scratch.wrapping_add(at)),
             dtype: self.dtype,
             rows,
             cols: self.cols,

@@ -58,6 +58,9 @@ fn check_head(plan: &Plan) -> Result<(), String> {
     if plan.max_rows == 0 || plan.max_out_rows > plan.max_rows {
         return Err(format!("{} rows of which {} want logits", plan.max_rows, plan.max_out_rows));
     }
+    if !plan.totals.own_bytes.is_multiple_of(super::alloc::ALIGN as u64) {
+        return Err(format!("{} bytes of every thread's own results", plan.totals.own_bytes));
+    }
     let kv = &plan.kv;
     if kv.n_ctx == 0 || kv.total_bytes().is_none_or(|n| isize::try_from(n).is_err()) {
         return Err("a cache of impossible size".into());
@@ -89,10 +92,15 @@ fn check_cmd(plan: &Plan, cmd: &Cmd) -> Result<&'static Kernel, String> {
     let case = Case { op, args, outs, max_rows: plan.max_rows };
     (kernel.supports)(&case).map_err(|why| format!("kernel {name}: {why}"))?;
     let scratch = (kernel.scratch)(&case) as u64;
-    if scratch > u64::from(cmd.scratch) || u64::from(cmd.scratch) > plan.totals.scratch_bytes {
+    let room = plan.totals.scratch_bytes.checked_sub(plan.totals.own_bytes);
+    if scratch > u64::from(cmd.scratch) || room.is_none_or(|room| u64::from(cmd.scratch) > room) {
         return Err(format!("kernel {name} needs {scratch} bytes of scratch"));
     }
     let (read, written) = all.split_at(usize::from(cmd.n_args));
+    let own = written.iter().filter(|o| o.region == Region::Scratch).count();
+    if own != 0 && own != written.len() {
+        return Err("results of which only some are every thread's own".into());
+    }
     caches(plan, op, read, written)?;
     let spans = spans(plan, written);
     for (i, w) in spans.iter().enumerate() {
@@ -141,10 +149,12 @@ fn operand(plan: &Plan, i: usize, o: &Operand) -> Result<ValueType, String> {
         }
         Region::Kv if o.index >= plan.kv.n_layer => Err(format!("operand {i}: no layer {}", o.index)),
         Region::Kv => Ok(ty),
-        Region::Scratch => Err(format!("operand {i}: scratch is no operand")),
-        Region::Arena | Region::Step => {
-            let room =
-                if o.region == Region::Arena { plan.totals.arena_bytes } else { plan.totals.logits_bytes };
+        Region::Arena | Region::Scratch | Region::Step => {
+            let room = match o.region {
+                Region::Arena => plan.totals.arena_bytes,
+                Region::Scratch => plan.totals.own_bytes,
+                _ => plan.totals.logits_bytes,
+            };
             if !o.offset.is_multiple_of(super::alloc::ALIGN as u64) || end(plan, o).is_none_or(|e| e > room) {
                 return Err(format!("operand {i}: offset {} in {room} bytes", o.offset));
             }
@@ -153,7 +163,7 @@ fn operand(plan: &Plan, i: usize, o: &Operand) -> Result<ValueType, String> {
     }
 }
 
-/// Where an operand of arena or step ends at the plan's most rows.
+/// Where an operand of arena, scratch or step ends at the plan's most rows.
 fn end(plan: &Plan, o: &Operand) -> Option<u64> {
     let rows = match o.rows {
         Rows::Fixed(n) => n,
@@ -218,17 +228,17 @@ fn spans(plan: &Plan, operands: &[Operand]) -> SmallVec<[Span; MAX_OPERANDS]> {
     operands
         .iter()
         .filter_map(|o| match o.region {
-            Region::Weights | Region::Scratch => None,
+            Region::Weights => None,
             Region::Kv => Some((Region::Kv, u64::from(o.index), u64::from(o.index) + 1)),
             // Rows of logits can be put anywhere in their block.
             Region::Step => Some((Region::Step, o.offset, u64::MAX)),
-            Region::Arena => Some((Region::Arena, o.offset, end(plan, o).unwrap_or(u64::MAX))),
+            Region::Arena | Region::Scratch => Some((o.region, o.offset, end(plan, o).unwrap_or(u64::MAX))),
         })
         .collect()
 }
 
 /// A command that starts without a meeting touches nothing that an earlier one since the last meeting writes, and
-/// writes nothing that one touches.
+/// writes nothing that one touches. A thread's own copies are nobody else's.
 fn check_barriers(plan: &Plan, problems: &mut Vec<Problem>) {
     let (mut read, mut written) = (Vec::<Span>::new(), Vec::<Span>::new());
     for (id, cmd) in plan.cmds.iter() {
@@ -236,8 +246,11 @@ fn check_barriers(plan: &Plan, problems: &mut Vec<Problem>) {
             read.clear();
             written.clear();
         }
-        let r = spans(plan, &plan.operands[cmd.args()]);
-        let w = spans(plan, &plan.operands[cmd.outs()]);
+        let [r, w] = [cmd.args(), cmd.outs()].map(|range| {
+            let mut shared = spans(plan, &plan.operands[range]);
+            shared.retain(|s| s.0 != Region::Scratch);
+            shared
+        });
         let clash = r.iter().any(|a| written.iter().any(|b| overlap(a, b)))
             || w.iter().any(|a| read.iter().chain(&written).any(|b| overlap(a, b)));
         if clash {

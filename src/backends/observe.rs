@@ -2,7 +2,7 @@
 
 use super::{KvSeq, Operand, StepRows};
 use crate::graph::CmdId;
-use crate::plan::{Cmd, Plan, Region};
+use crate::plan::{Buffer, Cmd, Plan, Region};
 use crate::quant::DType;
 
 /// Whether and how results are looked at. Without, the executor has no trace of it.
@@ -28,7 +28,7 @@ impl Observe for Watched<'_> {
 /// Four of them are a NaN of f32, two of them a NaN of f16.
 pub(super) const NAN_BYTE: u8 = 0xff;
 
-/// Writes NaN over every buffer behind the last command that touches it.
+/// Writes NaN over every buffer of the arena behind the last command that touches it.
 pub(super) struct Poison {
     pub arena: *mut u8,
     pub len: usize,
@@ -36,7 +36,8 @@ pub(super) struct Poison {
 impl Observe for Poison {
     const ON: bool = true;
     fn look(&mut self, seen: Observed<'_>) {
-        for b in seen.plan.buffers.rows().iter().filter(|b| b.last == seen.cmd) {
+        let done = |b: &&Buffer| b.region == Region::Arena && b.last == seen.cmd;
+        for b in seen.plan.buffers.rows().iter().filter(done) {
             let inside = b.offset.checked_add(b.bytes).is_some_and(|end| end <= self.len as u64);
             assert!(inside, "buffer {} leaves the arena", b.name);
             // SAFETY: the bytes lie inside the arena, and the team waits for the observer.

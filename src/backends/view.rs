@@ -2,7 +2,8 @@
 //!
 //! Aliasing: the planner proves that no two live buffers overlap, commands are separated by barriers wherever
 //! they touch the same bytes, and inside a command every kernel writes only the part of a result that its thread
-//! owns (see `share`). That one argument is what the SAFETY lines of kernels cite.
+//! owns (see `share`). A command that every thread does for itself has the kernel run as one of a single thread, on
+//! results in that thread's scratch. That one argument is what the SAFETY lines of kernels cite.
 
 use crate::ops::Op;
 use crate::ops::attention::Cells;

@@ -210,7 +210,7 @@ fn first(name: &str, a: &TraceFile, b: &TraceFile, rows: &[Row]) -> First {
 pub fn made_by(plan: &Plan) -> Vec<Made> {
     let names = |range: std::ops::Range<usize>| {
         let operands = plan.operands.get(range).unwrap_or_default().iter();
-        let values = operands.filter(|o| matches!(o.region, Region::Arena | Region::Step | Region::Kv));
+        let values = operands.filter(|o| o.region != Region::Weights);
         values.filter_map(|o| plan.names.get(o.name as usize).cloned())
     };
     let mut list = Vec::new();

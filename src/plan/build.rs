@@ -8,7 +8,7 @@ use super::{
 use crate::backends::{self, Case, Isa, KvLayout};
 use crate::error::{Class, Error, Problem, Result};
 use crate::graph::{Dim, Graph, Id, OpId, Table, ValueId, ValueType, WeightId};
-use crate::ops::{NUMERICS_VERSION, Op, Sizes};
+use crate::ops::{NUMERICS_VERSION, Op, OpKind, Sizes};
 use crate::quant::DType;
 
 /// Which kernel table a plan picks from.
@@ -46,13 +46,28 @@ pub struct PlanOptions {
 /// overflows.
 pub fn plan(graph: &Graph, o: &PlanOptions) -> Result<Plan> {
     let (g, report) = fuse::fuse(&factors::choose(graph, o.n_ctx), &o.fuse)?;
-    let s = schedule::schedule(&g)?;
+    let mut s = schedule::schedule(&g)?;
     let sizes = Sizes { t: o.max_rows, r: o.max_out_rows, s: o.n_ctx };
+    if o.phase == Phase::Decode {
+        schedule::each_for_itself(&g, &mut s, |op| is_cheap(&g, op, &sizes));
+    }
     let mut e = Emitter::new(&g, o, sizes, &s)?;
     for (i, op) in s.order.iter().enumerate() {
         e.emit(i as u32, *op);
     }
     e.finish(report, graph.ops.len())
+}
+
+/// Most elements of a result that every thread makes for itself: about a microsecond's work, as long as it takes to meet.
+const OWN_ELEMENTS: u64 = 1 << 14;
+
+/// Norms and quantisation of few elements.
+fn is_cheap(g: &Graph, op: OpId, sizes: &Sizes) -> bool {
+    let node = &g.ops[op];
+    let elements =
+        |v: &ValueId| u64::from(g.values[*v].ty.cols()).checked_mul(sizes.of(g.values[*v].ty.rows()));
+    matches!(node.op.kind(), OpKind::Quantize | OpKind::RmsNorm | OpKind::RmsNormQuantize)
+        && node.outs.iter().all(|v| elements(v).is_some_and(|n| n <= OWN_ELEMENTS))
 }
 
 struct Emitter<'a> {
@@ -75,30 +90,40 @@ impl<'a> Emitter<'a> {
                     .hint("lower -c or -ub"),
             )
         };
-        let live: Vec<ValueId> = g.values.ids().filter(|v| is_live(&s.places[v.index()])).collect();
-        let requests: Option<Vec<arena::Request>> = live
-            .iter()
-            .map(|v| match s.places[v.index()] {
-                Place::Arena { first, last } => {
-                    bytes(&g.values[*v].ty, &sizes).map(|bytes| arena::Request { bytes, first, last })
-                }
-                _ => None,
-            })
-            .collect();
-        let layout = arena::place(&requests.ok_or_else(too_large)?).ok_or_else(too_large)?;
-        let mut slots = vec![(0, 0); g.values.len()];
         let mut buffers = Table::default();
-        for (v, offset) in live.iter().zip(&layout.offsets) {
-            let Place::Arena { first, last } = s.places[v.index()] else { continue };
-            let value = &g.values[*v];
+        let mut requests: [Vec<arena::Request>; 2] = Default::default();
+        let mut slots = vec![(0, 0); g.values.len()];
+        for v in g.values.ids() {
+            let (region, first, last) = match s.places[v.index()] {
+                Place::Arena { first, last } if first != u32::MAX => (Region::Arena, first, last),
+                Place::Own { first, last } => (Region::Scratch, first, last),
+                _ => continue,
+            };
+            let value = &g.values[v];
+            let bytes = bytes(&value.ty, &sizes).ok_or_else(too_large)?;
+            requests[usize::from(region == Region::Scratch)].push(arena::Request { bytes, first, last });
             let id: crate::graph::BufferId = buffers.push(Buffer {
                 name: value.name.clone(),
-                offset: *offset,
-                bytes: bytes(&value.ty, &sizes).ok_or_else(too_large)?,
+                region,
+                offset: 0,
+                bytes,
                 first: Id::from_index(first as usize),
                 last: Id::from_index(last as usize),
             });
-            slots[v.index()] = (id.0, *offset);
+            slots[v.index()] = (id.0, 0);
+        }
+        let layout = arena::place(&requests[0]).ok_or_else(too_large)?;
+        let own = arena::place(&requests[1]).ok_or_else(too_large)?;
+        let (mut in_arena, mut in_scratch) = (layout.offsets.iter(), own.offsets.iter());
+        for v in g.values.ids() {
+            let offset = match s.places[v.index()] {
+                Place::Arena { first, .. } if first != u32::MAX => in_arena.next(),
+                Place::Own { .. } => in_scratch.next(),
+                _ => continue,
+            };
+            let (id, at) = &mut slots[v.index()];
+            *at = offset.copied().unwrap_or_default();
+            buffers[crate::graph::BufferId(*id)].offset = *at;
         }
         let mut logits = 0u64;
         for v in &g.outputs {
@@ -125,6 +150,7 @@ impl<'a> Emitter<'a> {
             arena_bytes: layout.total,
             arena_bound: layout.bound,
             arena_naive: layout.naive,
+            own_bytes: own.total,
             logits_bytes: logits,
             ..Totals::default()
         };
@@ -223,6 +249,7 @@ impl<'a> Emitter<'a> {
             }
             Place::Cache(layer) => (Region::Kv, layer, 0),
             Place::Arena { .. } => (Region::Arena, index, offset),
+            Place::Own { .. } => (Region::Scratch, index, offset),
             Place::Output => (Region::Step, 0, offset),
         };
         let cols = value.ty.cols();
@@ -241,7 +268,8 @@ impl<'a> Emitter<'a> {
         Error::from_problems(Class::Model, self.problems)?;
         let barriers = mark_barriers(&mut self.plan);
         let t = &mut self.plan.totals;
-        t.scratch_bytes = self.plan.cmds.rows().iter().map(|c| u64::from(c.scratch)).max().unwrap_or(0);
+        let most = self.plan.cmds.rows().iter().map(|c| u64::from(c.scratch)).max().unwrap_or(0);
+        t.scratch_bytes = t.own_bytes + most;
         t.work = self.plan.costs.iter().copied().sum();
         t.ops_before = ops_before as u32;
         t.ops_after = self.plan.cmds.len() as u32;
@@ -249,10 +277,6 @@ impl<'a> Emitter<'a> {
         self.plan.report = report;
         Ok(self.plan)
     }
-}
-
-fn is_live(p: &Place) -> bool {
-    matches!(p, Place::Arena { first, .. } if *first != u32::MAX)
 }
 
 fn bytes(ty: &ValueType, n: &Sizes) -> Option<u64> {
@@ -317,6 +341,7 @@ fn mark_barriers(plan: &mut Plan) -> u32 {
     type Span = (u8, u64, u64);
     let span = |o: &Operand, buffers: &Table<crate::graph::BufferId, Buffer>, logits: u64| -> Option<Span> {
         match o.region {
+            // A thread's own copies are nobody else's.
             Region::Weights | Region::Scratch => None,
             Region::Kv => Some((Region::Kv as u8, u64::from(o.index), u64::from(o.index) + 1)),
             Region::Arena => {

@@ -28,7 +28,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Version of the plan format; a plan of another version is refused.
-pub const PLAN_FORMAT: u32 = 2;
+pub const PLAN_FORMAT: u32 = 3;
 
 /// What a plan is for. The same graph gives both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -60,7 +60,8 @@ pub enum Region {
     Kv,
     /// The arena: `offset` bytes from its start.
     Arena,
-    /// Per-thread scratch.
+    /// Per-thread scratch, `offset` bytes from its start: every thread has its own copy. A command whose results lie
+    /// here is done by every thread for itself, so nobody has to wait for them.
     Scratch,
     /// The step state: rows in, logits out (`offset` from the start of the logits block).
     Step,
@@ -93,7 +94,7 @@ pub struct Operand {
     pub cols: u32,
     /// Bytes of a row.
     pub row_bytes: u32,
-    /// Weight number ([`WeightId`]), buffer number ([`BufferId`]), or layer of a cache.
+    /// Weight number ([`WeightId`]), buffer number ([`BufferId`]; arena and scratch), or layer of a cache.
     pub index: u32,
     /// Byte offset in the region.
     pub offset: u64,
@@ -190,12 +191,14 @@ impl WeightSlot {
     }
 }
 
-/// A buffer of the arena and its life.
+/// A buffer of the arena, or of every thread's scratch, and its life.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Buffer {
     /// Name of the value it holds.
     pub name: String,
-    /// Offset in the arena, a multiple of [`arena::ALIGN`].
+    /// Arena or scratch.
+    pub region: Region,
+    /// Offset in the region, a multiple of [`arena::ALIGN`].
     pub offset: u64,
     /// Bytes at the plan's most rows.
     pub bytes: u64,
@@ -220,6 +223,8 @@ pub struct Totals {
     pub arena_naive: u64,
     /// Scratch bytes per thread.
     pub scratch_bytes: u64,
+    /// Of these, the first ones, which hold results that every thread makes for itself.
+    pub own_bytes: u64,
     /// Bytes of the logits block.
     pub logits_bytes: u64,
     /// Bytes of the tokenizer's tables; 0 for a plan made from a graph alone.
@@ -287,7 +292,7 @@ pub struct Plan {
     pub rules: Vec<String>,
     /// Weights.
     pub weights: Table<WeightId, WeightSlot>,
-    /// Buffers of the arena.
+    /// Buffers of the arena and of scratch.
     pub buffers: Table<BufferId, Buffer>,
     /// Fusion report.
     pub report: Vec<FusionNote>,

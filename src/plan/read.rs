@@ -44,9 +44,9 @@ impl Plan {
         }
         for (i, o) in self.operands.iter().enumerate() {
             let inside = match o.region {
-                Region::Arena => (o.index as usize) < self.buffers.len(),
+                Region::Arena | Region::Scratch => (o.index as usize) < self.buffers.len(),
                 Region::Weights => (o.index as usize) < self.weights.len(),
-                Region::Kv | Region::Scratch | Region::Step => true,
+                Region::Kv | Region::Step => true,
             };
             if !inside || o.name as usize >= self.names.len() {
                 return Some(format!("operand {i} names rows outside the tables"));

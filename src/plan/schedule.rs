@@ -17,6 +17,13 @@ pub enum Place {
         /// The last command that touches it.
         last: u32,
     },
+    /// Every thread's scratch, from command `first` to command `last`.
+    Own {
+        /// The command that writes it.
+        first: u32,
+        /// The last command that touches it.
+        last: u32,
+    },
     /// A result of the graph: outside the arena.
     Output,
 }
@@ -50,6 +57,32 @@ pub fn schedule(g: &Graph) -> Result<Schedule> {
         }
     }
     Ok(Schedule { order, places })
+}
+
+/// Lets every thread make the results of the ops that `cheap` names for itself, where they lie in the arena. What such an
+/// op reads is kept until its results have been used: others may still be reading it, and if its bytes were written
+/// again at once, the team would have to meet first.
+pub fn each_for_itself(g: &Graph, s: &mut Schedule, cheap: impl Fn(OpId) -> bool) {
+    for op in s.order.iter().filter(|op| cheap(**op)) {
+        let node = &g.ops[*op];
+        let end = |v: &ValueId| match s.places[v.index()] {
+            Place::Arena { last, .. } => Some(last),
+            _ => None,
+        };
+        let ends: Option<Vec<u32>> = node.outs.iter().map(end).collect();
+        let Some(until) = ends.and_then(|ends| ends.into_iter().max()) else { continue };
+        for v in &node.outs {
+            let place = &mut s.places[v.index()];
+            if let Place::Arena { first, last } = *place {
+                *place = Place::Own { first, last };
+            }
+        }
+        for v in &node.args {
+            if let Place::Arena { last, .. } = &mut s.places[v.index()] {
+                *last = (*last).max(until);
+            }
+        }
+    }
 }
 
 fn first_place(g: &Graph, id: ValueId, def: Def, at: &[u32]) -> Place {

@@ -70,7 +70,7 @@ pub fn dot(p: &Plan, open: Option<u32>) -> String {
 fn edges(p: &Plan, nodes: &[Node]) -> Vec<(Node, Node, String)> {
     let mut edges: BTreeMap<(Node, Node), Vec<String>> = BTreeMap::new();
     for (i, c) in p.cmds.rows().iter().enumerate() {
-        for o in p.operands[c.args()].iter().filter(|o| o.region == Region::Arena) {
+        for o in p.operands[c.args()].iter().filter(|o| matches!(o.region, Region::Arena | Region::Scratch)) {
             let Some(from) = p.buffers.rows().get(o.index as usize).map(|b| nodes[b.first.index()]) else {
                 continue;
             };

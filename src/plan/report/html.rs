@@ -142,6 +142,7 @@ fn view<'a>(p: &'a Plan, options: &PageOptions) -> PlanView<'a> {
             .buffers
             .rows()
             .iter()
+            .filter(|b| b.region == Region::Arena)
             .map(|b| (b.name.as_str(), b.offset, b.bytes, b.first.0, b.last.0))
             .collect(),
         fusions: fusions(p).into_iter().map(|f| (f.rule, f.fired, f.declined, f.why)).collect(),
@@ -207,6 +208,9 @@ fn operand<'a>(p: &'a Plan, o: &Operand, made_by: Option<&[u32]>) -> OperandView
         c: o.cols,
         o: o.offset,
         g: o.region,
-        from: made_by.filter(|_| o.region == Region::Arena).and_then(|m| m.get(o.index as usize)).copied(),
+        from: made_by
+            .filter(|_| matches!(o.region, Region::Arena | Region::Scratch))
+            .and_then(|m| m.get(o.index as usize))
+            .copied(),
     }
 }

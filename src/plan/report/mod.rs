@@ -61,13 +61,13 @@ impl Plan {
     }
 }
 
-/// Where an operand is: `w3` a weight, `kv2` a layer's cache, `b7` a buffer of the arena.
+/// Where an operand is: `w3` a weight, `kv2` a layer's cache, `b7` a buffer of the arena, `own8` one of every thread's.
 fn place(o: &Operand) -> String {
     match o.region {
         Region::Weights => format!("w{}", o.index),
         Region::Kv => format!("kv{}", o.index),
         Region::Arena => format!("b{}", o.index),
-        Region::Scratch => "scratch".into(),
+        Region::Scratch => format!("own{}", o.index),
         Region::Step => "step".into(),
     }
 }

@@ -125,7 +125,7 @@ fn remarks(p: &Plan, id: CmdId, c: &Cmd) -> String {
     let mut r = source(p, c);
     let last = p.operands[c.outs()]
         .iter()
-        .filter(|o| o.region == Region::Arena)
+        .filter(|o| matches!(o.region, Region::Arena | Region::Scratch))
         .map(|o| p.buffers.rows().get(o.index as usize).map_or(0, |b| b.last.index()));
     if let Some(last) = last.max() {
         let _ = write!(r, " live {id}..c{last}");
