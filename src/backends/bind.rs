@@ -426,10 +426,10 @@ impl<O: Observe, P: Probe> Step<'_, O, P> {
                 if member.index() == 0 {
                     // SAFETY: only member 0 comes here.
                     let observer = unsafe { &mut *self.observer.get() };
-                    let (plan, cmd) = (&self.bound.plan, CmdId::from_index(i));
+                    let (plan, id) = (&self.bound.plan, CmdId::from_index(i));
                     // SAFETY: the command has run with these, and the team waits for the observer.
-                    observer.look(unsafe { Observed::new(plan, cmd, outs, self.rows, self.seqs) });
-                    if self.bound.cmds[i].own {
+                    observer.look(unsafe { Observed::new(plan, id, outs, self.rows, self.seqs) });
+                    if cmd.own {
                         self.share_own(first + n_args, outs, member.team());
                     }
                 }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::backends::{self, Case, Isa, KvLayout};
 use crate::error::{Class, Error, Problem, Result};
-use crate::graph::{Dim, Graph, Id, OpId, Table, ValueId, ValueType, WeightId};
+use crate::graph::{BufferId, Dim, Graph, Id, OpId, Table, ValueId, ValueType, WeightId};
 use crate::ops::{NUMERICS_VERSION, Op, OpKind, Sizes};
 use crate::quant::DType;
 
@@ -91,40 +91,25 @@ impl<'a> Emitter<'a> {
             )
         };
         let mut buffers = Table::default();
-        let mut requests: [Vec<arena::Request>; 2] = Default::default();
         let mut slots = vec![(0, 0); g.values.len()];
-        for v in g.values.ids() {
+        for (v, value) in g.values.iter() {
             let (region, first, last) = match s.places[v.index()] {
                 Place::Arena { first, last } if first != u32::MAX => (Region::Arena, first, last),
                 Place::Own { first, last } => (Region::Scratch, first, last),
                 _ => continue,
             };
-            let value = &g.values[v];
-            let bytes = bytes(&value.ty, &sizes).ok_or_else(too_large)?;
-            requests[usize::from(region == Region::Scratch)].push(arena::Request { bytes, first, last });
-            let id: crate::graph::BufferId = buffers.push(Buffer {
+            let id: BufferId = buffers.push(Buffer {
                 name: value.name.clone(),
                 region,
                 offset: 0,
-                bytes,
+                bytes: bytes(&value.ty, &sizes).ok_or_else(too_large)?,
                 first: Id::from_index(first as usize),
                 last: Id::from_index(last as usize),
             });
-            slots[v.index()] = (id.0, 0);
+            slots[v.index()].0 = id.0;
         }
-        let layout = arena::place(&requests[0]).ok_or_else(too_large)?;
-        let own = arena::place(&requests[1]).ok_or_else(too_large)?;
-        let (mut in_arena, mut in_scratch) = (layout.offsets.iter(), own.offsets.iter());
-        for v in g.values.ids() {
-            let offset = match s.places[v.index()] {
-                Place::Arena { first, .. } if first != u32::MAX => in_arena.next(),
-                Place::Own { .. } => in_scratch.next(),
-                _ => continue,
-            };
-            let (id, at) = &mut slots[v.index()];
-            *at = offset.copied().unwrap_or_default();
-            buffers[crate::graph::BufferId(*id)].offset = *at;
-        }
+        let layout = place(&mut buffers, Region::Arena).ok_or_else(too_large)?;
+        let own = place(&mut buffers, Region::Scratch).ok_or_else(too_large)?;
         let mut logits = 0u64;
         for v in &g.outputs {
             slots[v.index()] = (0, logits);
@@ -248,8 +233,10 @@ impl<'a> Emitter<'a> {
                 (Region::Weights, w.0, 0)
             }
             Place::Cache(layer) => (Region::Kv, layer, 0),
-            Place::Arena { .. } => (Region::Arena, index, offset),
-            Place::Own { .. } => (Region::Scratch, index, offset),
+            Place::Arena { .. } | Place::Own { .. } => {
+                let b = &self.plan.buffers.rows()[index as usize];
+                (b.region, index, b.offset)
+            }
             Place::Output => (Region::Step, 0, offset),
         };
         let cols = value.ty.cols();
@@ -277,6 +264,20 @@ impl<'a> Emitter<'a> {
         self.plan.report = report;
         Ok(self.plan)
     }
+}
+
+/// Gives the buffers of a region their offsets; `None` if a size overflows.
+fn place(buffers: &mut Table<BufferId, Buffer>, region: Region) -> Option<arena::Layout> {
+    let mine: Vec<BufferId> = buffers.ids().filter(|id| buffers[*id].region == region).collect();
+    let request = |id: &BufferId| {
+        let b = &buffers[*id];
+        arena::Request { bytes: b.bytes, first: b.first.0, last: b.last.0 }
+    };
+    let layout = arena::place(&mine.iter().map(request).collect::<Vec<_>>())?;
+    for (id, offset) in mine.into_iter().zip(&layout.offsets) {
+        buffers[id].offset = *offset;
+    }
+    Some(layout)
 }
 
 fn bytes(ty: &ValueType, n: &Sizes) -> Option<u64> {
@@ -339,7 +340,7 @@ fn kv_layout(g: &Graph, n_ctx: u32) -> Result<KvLayout> {
 fn mark_barriers(plan: &mut Plan) -> u32 {
     /// Bytes of a region as `(region, first, end)`; a cache is one address per layer.
     type Span = (u8, u64, u64);
-    let span = |o: &Operand, buffers: &Table<crate::graph::BufferId, Buffer>, logits: u64| -> Option<Span> {
+    let span = |o: &Operand, buffers: &Table<BufferId, Buffer>, logits: u64| -> Option<Span> {
         match o.region {
             // A thread's own copies are nobody else's.
             Region::Weights | Region::Scratch => None,

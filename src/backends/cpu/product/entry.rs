@@ -22,7 +22,7 @@ pub(super) type Cores = &'static [(DType, &'static Core)];
 macro_rules! float_leaves {
     (
         $module:ident, $token:expr, tile $m:literal x $nr:literal [$($nt:literal)*],
-        direct to $max:expr, $one:literal $(, to $upto:literal $r:literal x $most:literal [$($dt:literal)*])*, #[$feature:meta]
+        direct to $max:expr, $one:literal, $r:literal x $most:literal [$($dt:literal)*], #[$feature:meta]
     ) => {
         mod $module {
             use super::*;
@@ -39,13 +39,10 @@ macro_rules! float_leaves {
                         });
                         return;
                     }
-                    $(if x.rows <= $upto {
-                        for_flights(w, x, out, $most, |flight, x, _, out| match x.rows {
-                            $($dt => float::direct::<_, W, $r, $dt>($token, flight, x, out),)*
-                            _ => {}
-                        });
-                        return;
-                    })*
+                    for_flights(w, x, out, $most, |flight, x, _, out| match x.rows {
+                        $($dt => float::direct::<_, W, $r, $dt>($token, flight, x, out),)*
+                        _ => {}
+                    });
                 }
             }
             /// # Safety
@@ -100,15 +97,15 @@ macro_rules! float_leaves {
     };
 }
 
-float_leaves!(plain, Scalar, tile 1 x 1 [1], direct to usize::MAX, 4, to 0xffff_ffff 4 x 1 [1], #[inline(never)]);
+float_leaves!(plain, Scalar, tile 1 x 1 [1], direct to usize::MAX, 4, 4 x 1 [1], #[inline(never)]);
 #[cfg(target_arch = "x86_64")]
 float_leaves!(
-    avx2, Avx2::new(), tile 1 x 6 [1 2 3 4 5 6], direct to 6, 4, to 6 2 x 3 [1 2 3],
+    avx2, Avx2::new(), tile 1 x 6 [1 2 3 4 5 6], direct to 6, 4, 2 x 3 [1 2 3],
     #[target_feature(enable = "avx2,fma,f16c")]
 );
 #[cfg(target_arch = "x86_64")]
 float_leaves!(
-    avx512, Avx512::new(), tile 2 x 12 [1 2 3 4 5 6 7 8 9 10 11 12], direct to 12, 8, to 3 8 x 3 [1 2 3], to 12 6 x 4 [1 2 3 4],
+    avx512, Avx512::new(), tile 2 x 12 [1 2 3 4 5 6 7 8 9 10 11 12], direct to 12, 8, 6 x 4 [1 2 3 4],
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 );
 

@@ -5,6 +5,7 @@
 //! four products of a code below 32 with a signed byte stay far from 32767. Quants of a table are signed and go the
 //! way of Q8_0: |w| times the activation carrying w's sign.
 
+use super::k::avx2::transpose_4;
 use super::nibbles::Nibbles;
 use super::panels_avx2::{W_PAIRS, code_bytes, for_halves, store_pairs};
 use super::q8_avx2::{DIRECT_ACTS, act_bytes, direct_bytes, scales_8, store_flight};
@@ -162,16 +163,9 @@ unsafe fn direct_rows<T: Nibbles, const NT: usize>(flight: &Flight<8>, x: &Rows,
 unsafe fn groups<T: Nibbles>(row: &[*const u8; 8], at: usize) -> [__m256i; 8] {
     let mut out = [_mm256_setzero_si256(); 8];
     // SAFETY: the caller's promise.
-    let [a, b, c, d] = unsafe { [0, 1, 2, 3].map(|i| codes_2::<T>(row, i, at)) };
-    for (q, out) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-        let (ab0, ab1) = (_mm256_unpacklo_epi32(a[q], b[q]), _mm256_unpackhi_epi32(a[q], b[q]));
-        let (cd0, cd1) = (_mm256_unpacklo_epi32(c[q], d[q]), _mm256_unpackhi_epi32(c[q], d[q]));
-        *out = [
-            _mm256_unpacklo_epi64(ab0, cd0),
-            _mm256_unpackhi_epi64(ab0, cd0),
-            _mm256_unpacklo_epi64(ab1, cd1),
-            _mm256_unpackhi_epi64(ab1, cd1),
-        ];
+    let codes = unsafe { [0, 1, 2, 3].map(|i| codes_2::<T>(row, i, at)) };
+    for (half, out) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+        *out = transpose_4(codes.map(|c| c[half]));
     }
     out
 }
@@ -185,7 +179,7 @@ unsafe fn groups<T: Nibbles>(row: &[*const u8; 8], at: usize) -> [__m256i; 8] {
 pub(super) unsafe fn pack_weights<T: Nibbles>(w: &Rows, out: *mut u8) {
     // SAFETY: the caller's promise; block b of every row is read, and its half of a step is written.
     unsafe {
-        for_halves(w, out, step_bytes::<T>(), |row, b, to| {
+        for_halves(w, 32, out, step_bytes::<T>(), |row, b, to| {
             let at = T::BYTES * b;
             let groups = groups::<T>(row, at);
             if T::TABLE {

@@ -10,7 +10,7 @@
 
 use super::k::avx2::transpose_8;
 use super::nibbles::Nibbles;
-use super::q8_avx2::{act_bytes, scale, scales_8, store};
+use super::q8_avx2::{act_bytes, scale, scales_8};
 use super::{Rows, Tile};
 use std::arch::x86_64::*;
 
@@ -20,7 +20,7 @@ pub(super) const TILE_ROWS: usize = 16;
 pub(super) const TILE_ACTS: usize = 3;
 
 /// A vector of 16 rows, 4 bytes each.
-const W_VECTOR: usize = 64;
+pub(super) const W_VECTOR: usize = 64;
 /// A step of signed bytes: 16 vectors of pairs of 16 bits, then scales.
 pub(super) const W_PAIRS: usize = 17 * W_VECTOR;
 
@@ -30,7 +30,7 @@ pub(super) const fn code_bytes(min: bool) -> usize {
 }
 
 /// A vector of 3 activation rows, 4 bytes each. The groups come first.
-const X_VECTOR: usize = 4 * TILE_ACTS;
+pub(super) const X_VECTOR: usize = 4 * TILE_ACTS;
 const X_SCALE: usize = 8 * X_VECTOR;
 /// Q8_1: scaled sums.
 const X_SUM: usize = X_SCALE + X_VECTOR;
@@ -90,16 +90,17 @@ pub(super) unsafe fn pack_acts<const MIN: bool>(x: &Rows, out: *mut u8) {
     }
 }
 
+/// The dwords of a register.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn dwords(v: __m256i) -> [i32; 8] {
+pub(super) fn dwords(v: __m256i) -> [i32; 8] {
     let mut out = [0; 8];
     // SAFETY: the array is 32 bytes.
     unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), v) };
     out
 }
 
-/// Calls `f` for every block of up to 16 weight rows, 8 at a time: with the rows, the block's number, and where in `out` the
+/// Calls `f` for every block of `elements` of up to 16 weight rows, 8 at a time: with the rows, the block's number, and where in `out` the
 /// half of its step begins that is theirs. Rows past the last one repeat it.
 ///
 /// # Safety
@@ -107,6 +108,7 @@ fn dwords(v: __m256i) -> [i32; 8] {
 #[inline(always)]
 pub(super) unsafe fn for_halves(
     w: &Rows,
+    elements: usize,
     out: *mut u8,
     step_bytes: usize,
     f: impl Fn(&[*const u8; 8], usize, *mut u8),
@@ -114,7 +116,7 @@ pub(super) unsafe fn for_halves(
     for half in 0..w.rows.div_ceil(8) {
         // SAFETY: the caller's promise; the index is that of a row.
         let row = std::array::from_fn(|r| unsafe { w.ptr.add((half * 8 + r).min(w.rows - 1) * w.row_bytes) });
-        for b in 0..w.n / 32 {
+        for b in 0..w.n / elements {
             f(&row, b, out.wrapping_add(b * step_bytes + half * 32));
         }
     }
@@ -147,20 +149,20 @@ pub(super) unsafe fn store_pairs(groups: [__m256i; 8], scales: __m256, to: *mut 
 pub(super) unsafe fn pack_q8(w: &Rows, out: *mut u8) {
     // SAFETY: the caller's promise; block b of every row is read.
     unsafe {
-        for_halves(w, out, W_PAIRS, |row, b, to| {
+        for_halves(w, 32, out, W_PAIRS, |row, b, to| {
             let q = row.map(|row| _mm256_loadu_si256(row.add(34 * b + 2).cast()));
             store_pairs(transpose_8(q), scales_8(row, 34 * b), to);
         });
     }
 }
 
-/// The 8 activations of one vector that a tile uses at once, each in every lane.
+/// The four bytes at `p` in every lane.
 ///
 /// # Safety
 /// AVX2 is there and 4 bytes are readable at `p`.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn splat(p: *const u8) -> __m256i {
+pub(super) unsafe fn splat(p: *const u8) -> __m256i {
     // SAFETY: the caller's promise.
     _mm256_set1_epi32(unsafe { p.cast::<i32>().read_unaligned() })
 }
@@ -171,7 +173,7 @@ unsafe fn splat(p: *const u8) -> __m256i {
 /// AVX2 is there and `p` is 32-byte aligned with 64 readable bytes.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn vector(p: *const u8) -> [__m256i; 2] {
+pub(super) unsafe fn vector(p: *const u8) -> [__m256i; 2] {
     // SAFETY: the caller's promise.
     unsafe { [_mm256_load_si256(p.cast()), _mm256_load_si256(p.add(32).cast())] }
 }
@@ -182,7 +184,7 @@ unsafe fn vector(p: *const u8) -> [__m256i; 2] {
 /// As [`vector`].
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn numbers(p: *const u8) -> [__m256; 2] {
+pub(super) unsafe fn numbers(p: *const u8) -> [__m256; 2] {
     // SAFETY: the caller's promise.
     unsafe { [_mm256_load_ps(p.cast()), _mm256_load_ps(p.add(32).cast())] }
 }
@@ -193,12 +195,16 @@ unsafe fn numbers(p: *const u8) -> [__m256; 2] {
 /// AVX2 is there and the tile's place of sums takes them.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn finish<const NT: usize>(t: &Tile, acc: [[__m256; 2]; NT]) {
+pub(super) unsafe fn finish<const NT: usize>(t: &Tile, acc: [[__m256; 2]; NT]) {
     for (n, acc) in acc.into_iter().enumerate() {
         for (h, acc) in acc.into_iter().enumerate() {
-            let valid = t.rows.saturating_sub(8 * h).min(8);
-            // SAFETY: the caller's promise.
-            unsafe { store(acc, t.out.ptr.wrapping_add(n * t.out.stride + 8 * h), valid) };
+            let mut all = [0f32; 8];
+            let out = t.out.ptr.wrapping_add(n * t.out.stride + 8 * h);
+            // SAFETY: the array is 32 bytes; the copy is the caller's promise.
+            unsafe {
+                _mm256_storeu_ps(all.as_mut_ptr(), acc);
+                std::ptr::copy_nonoverlapping(all.as_ptr(), out, t.rows.saturating_sub(8 * h).min(8));
+            }
         }
     }
 }

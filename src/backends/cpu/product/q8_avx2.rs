@@ -148,21 +148,6 @@ pub(super) unsafe fn store_flight(flight: &Flight<8>, sums: __m256, out: *mut f3
     }
 }
 
-/// Stores the first `valid` lanes.
-///
-/// # Safety
-/// AVX2 is there and `out` takes `valid <= 8` values.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn store(v: __m256, out: *mut f32, valid: usize) {
-    let mut all = [0f32; 8];
-    // SAFETY: the array is 32 bytes; the copy is the caller's promise.
-    unsafe {
-        _mm256_storeu_ps(all.as_mut_ptr(), v);
-        std::ptr::copy_nonoverlapping(all.as_ptr(), out, valid.min(8));
-    }
-}
-
 /// Sums of the 8 dwords of each register, as lanes in the order of the registers.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]

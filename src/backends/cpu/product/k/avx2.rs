@@ -29,6 +29,20 @@ pub(super) trait Leaf: BlockK {
 /// Signed codes, in [`Leaf::BIAS`].
 pub(super) const SIGNED: i16 = 128;
 
+/// A 4 x 4 transposition of dwords in each 128-bit half: register j holds dword j of every row.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(in super::super) fn transpose_4([a, b, c, d]: [__m256i; 4]) -> [__m256i; 4] {
+    let (ab0, ab1) = (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+    let (cd0, cd1) = (_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
+    [
+        _mm256_unpacklo_epi64(ab0, cd0),
+        _mm256_unpackhi_epi64(ab0, cd0),
+        _mm256_unpacklo_epi64(ab1, cd1),
+        _mm256_unpackhi_epi64(ab1, cd1),
+    ]
+}
+
 /// An 8 x 8 transposition of dwords: register j holds dword j of every row.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -36,14 +50,7 @@ pub(in super::super) fn transpose_8(q: [__m256i; 8]) -> [__m256i; 8] {
     // Per four rows: dword j of the four rows in each 128-bit half, j = 0, 1, 2, 3.
     let mut four = [[_mm256_setzero_si256(); 4]; 2];
     for (four, q) in four.iter_mut().zip(q.as_chunks::<4>().0) {
-        let (ab0, ab1) = (_mm256_unpacklo_epi32(q[0], q[1]), _mm256_unpackhi_epi32(q[0], q[1]));
-        let (cd0, cd1) = (_mm256_unpacklo_epi32(q[2], q[3]), _mm256_unpackhi_epi32(q[2], q[3]));
-        *four = [
-            _mm256_unpacklo_epi64(ab0, cd0),
-            _mm256_unpackhi_epi64(ab0, cd0),
-            _mm256_unpacklo_epi64(ab1, cd1),
-            _mm256_unpackhi_epi64(ab1, cd1),
-        ];
+        *four = transpose_4(*q);
     }
     let mut out = [_mm256_setzero_si256(); 8];
     for j in 0..4 {

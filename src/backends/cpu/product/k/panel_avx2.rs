@@ -5,19 +5,14 @@
 //! a row, which start at what the codes' bias makes too much. Each of them fits; only their sum over the groups of
 //! a sub-block must fit, and does ([`Leaf::GROUPS`]); on the way it may wrap. `vpmaddwd` multiplies by the scale.
 
-use super::super::q8_avx2::{scales_8, store};
+pub(super) use super::super::panels_avx2::{TILE_ACTS, TILE_ROWS};
+use super::super::panels_avx2::{W_VECTOR, X_VECTOR, dwords, finish, for_halves, numbers, splat, vector};
+use super::super::q8_avx2::scales_8;
 use super::super::{Rows, Tile};
 use super::avx2::{Leaf, SIGNED, transpose_8};
 use super::{X_BSUMS, X_BYTES, X_QS};
 use std::arch::x86_64::*;
 
-/// Weight rows of a tile: two registers of 8.
-pub(super) const TILE_ROWS: usize = 16;
-/// Activation rows of a tile.
-pub(super) const TILE_ACTS: usize = 3;
-
-/// Bytes of a group of codes, of a vector of 16 rows.
-const W_VECTOR: usize = 64;
 const W_D: usize = 64 * W_VECTOR;
 const W_DMIN: usize = W_D + W_VECTOR;
 /// Scales of sub-blocks, each twice as 16 bits.
@@ -33,8 +28,6 @@ pub(super) const fn step_bytes<B: Leaf>() -> usize {
     mins_at::<B>() + if B::HAS_MIN { 128 / B::SUB * W_VECTOR } else { 0 }
 }
 
-/// A vector of 3 activation rows, 4 bytes each.
-const X_VECTOR: usize = 4 * TILE_ACTS;
 const X_D: usize = 64 * X_VECTOR;
 /// Pairs of sums of 32 quants, 16 bits each, for minima.
 const X_PAIRS_32: usize = X_D + X_VECTOR;
@@ -54,41 +47,36 @@ pub(super) const X_STEP: usize = (X_FIX_32 + 16 * X_VECTOR).next_multiple_of(64)
 /// [`step_bytes`] per block.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn pack_weights<B: Leaf>(w: &Rows, out: *mut u8) {
-    for half in 0..w.rows.div_ceil(8) {
-        // SAFETY: the caller's promise. Rows past the last one repeat it; half h fills its half of every vector.
-        unsafe {
-            let row: [*const u8; 8] =
-                std::array::from_fn(|r| w.ptr.add((half * 8 + r).min(w.rows - 1) * w.row_bytes));
-            for b in 0..w.n / 256 {
-                let at = b * size_of::<B>();
-                let step = out.add(b * step_bytes::<B>() + half * 32);
-                let mut codes = [[_mm256_setzero_si256(); 8]; 8];
-                for (r, p) in row.iter().enumerate() {
-                    for (codes, part) in codes.iter_mut().zip(&B::codes(p.add(at))) {
-                        codes[r] = *part;
-                    }
-                    let head: [[i8; 16]; 2] = std::mem::transmute(B::head(p.add(at)));
-                    let place = |at: usize| step.add(at + 4 * r).cast::<[i16; 2]>();
-                    for (j, scale) in head[0].iter().take(256 / B::SUB).enumerate() {
-                        place(W_SCALES + j * W_VECTOR).write([i16::from(*scale); 2]);
-                    }
-                    if B::HAS_MIN {
-                        for (j, mins) in head[1].as_chunks::<2>().0.iter().take(128 / B::SUB).enumerate() {
-                            place(mins_at::<B>() + j * W_VECTOR).write(mins.map(i16::from));
-                        }
-                    }
+    // SAFETY: the caller's promise; block b of every row is read, and its half of every vector is written.
+    unsafe {
+        for_halves(w, 256, out, step_bytes::<B>(), |row, b, step| {
+            let at = b * size_of::<B>();
+            let mut codes = [[_mm256_setzero_si256(); 8]; 8];
+            for (r, p) in row.iter().enumerate() {
+                for (codes, part) in codes.iter_mut().zip(&B::codes(p.add(at))) {
+                    codes[r] = *part;
                 }
-                for (i, codes) in codes.iter().enumerate() {
-                    for (j, &group) in transpose_8(*codes).iter().enumerate() {
-                        _mm256_store_si256(step.add((8 * i + j) * W_VECTOR).cast(), group);
-                    }
+                let head: [[i8; 16]; 2] = std::mem::transmute(B::head(p.add(at)));
+                let place = |at: usize| step.add(at + 4 * r).cast::<[i16; 2]>();
+                for (j, scale) in head[0].iter().take(256 / B::SUB).enumerate() {
+                    place(W_SCALES + j * W_VECTOR).write([i16::from(*scale); 2]);
                 }
-                _mm256_store_ps(step.add(W_D).cast(), scales_8(&row, at + B::D));
                 if B::HAS_MIN {
-                    _mm256_store_ps(step.add(W_DMIN).cast(), scales_8(&row, at + B::DMIN));
+                    for (j, mins) in head[1].as_chunks::<2>().0.iter().take(128 / B::SUB).enumerate() {
+                        place(mins_at::<B>() + j * W_VECTOR).write(mins.map(i16::from));
+                    }
                 }
             }
-        }
+            for (i, codes) in codes.iter().enumerate() {
+                for (j, &group) in transpose_8(*codes).iter().enumerate() {
+                    _mm256_store_si256(step.add((8 * i + j) * W_VECTOR).cast(), group);
+                }
+            }
+            _mm256_store_ps(step.add(W_D).cast(), scales_8(row, at + B::D));
+            if B::HAS_MIN {
+                _mm256_store_ps(step.add(W_DMIN).cast(), scales_8(row, at + B::DMIN));
+            }
+        });
     }
 }
 
@@ -135,15 +123,6 @@ pub(super) unsafe fn pack_acts(x: &Rows, out: *mut u8) {
     }
 }
 
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn dwords(v: __m256i) -> [i32; 8] {
-    let mut out = [0; 8];
-    // SAFETY: the array is 32 bytes.
-    unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), v) };
-    out
-}
-
 /// A tile against `NT` activation rows.
 ///
 /// # Safety
@@ -162,9 +141,8 @@ pub(super) unsafe fn tile<B: Leaf, const NT: usize>(t: &Tile) {
         // SAFETY: the caller's promise: a step of weights and one of activations are readable here. The half of
         // rows that are not there may hold anything; their sums are not stored.
         unsafe {
-            let splat = |at: usize| _mm256_set1_epi32(x.add(at).cast::<i32>().read_unaligned());
-            let vector =
-                |at: usize| [_mm256_load_si256(w.add(at).cast()), _mm256_load_si256(w.add(at + 32).cast())];
+            let splat = |at: usize| splat(x.add(at));
+            let vector = |at: usize| vector(w.add(at));
             let mut total = [[zero; 2]; NT];
             for part in 0..parts {
                 let mut sum = [[zero; 2]; NT];
@@ -195,11 +173,7 @@ pub(super) unsafe fn tile<B: Leaf, const NT: usize>(t: &Tile) {
                     }
                 }
             }
-            let numbers = |at: usize| {
-                let [a, b] = vector(at);
-                [_mm256_castsi256_ps(a), _mm256_castsi256_ps(b)]
-            };
-            let wd = numbers(W_D);
+            let wd = numbers(w.add(W_D));
             for (n, (acc, total)) in acc.iter_mut().zip(&total).enumerate() {
                 let xd = _mm256_castsi256_ps(splat(X_D + 4 * n));
                 for h in 0..2 {
@@ -215,7 +189,7 @@ pub(super) unsafe fn tile<B: Leaf, const NT: usize>(t: &Tile) {
                             *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(*mins, x));
                         }
                     }
-                    let wd = numbers(W_DMIN);
+                    let wd = numbers(w.add(W_DMIN));
                     for h in 0..2 {
                         let sum = _mm256_cvtepi32_ps(sum[h]);
                         acc[h] = _mm256_fnmadd_ps(_mm256_mul_ps(wd[h], xd), sum, acc[h]);
@@ -226,11 +200,6 @@ pub(super) unsafe fn tile<B: Leaf, const NT: usize>(t: &Tile) {
             x = x.add(X_STEP);
         }
     }
-    for (n, acc) in acc.iter().enumerate() {
-        for (h, acc) in acc.iter().enumerate() {
-            let valid = t.rows.saturating_sub(8 * h).min(8);
-            // SAFETY: the caller's promise; only rows that exist are stored.
-            unsafe { store(*acc, t.out.ptr.wrapping_add(n * t.out.stride + 8 * h), valid) };
-        }
-    }
+    // SAFETY: the caller's promise.
+    unsafe { finish(t, acc) }
 }
