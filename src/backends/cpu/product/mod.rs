@@ -214,3 +214,17 @@ fn prefetch(p: *const u8) {
     #[cfg(not(target_arch = "x86_64"))]
     let _ = p;
 }
+
+/// Asks for the line at `p`, which need not be writable, in order to write it.
+#[inline(always)]
+fn prefetch_to_write(p: *const f32) {
+    // The intrinsic makes it one for reading where the target is not known to have this instruction. Processors that lack
+    // it do nothing.
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch faults on no address and changes nothing.
+    unsafe {
+        std::arch::asm!("prefetchw [{}]", in(reg) p, options(nostack, readonly, preserves_flags));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
+}

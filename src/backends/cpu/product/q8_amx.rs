@@ -19,7 +19,7 @@ pub(super) const X_STEP: usize = X_SUM + 64;
 pub(super) struct OfBlocks<const MIN: bool>;
 
 impl<const MIN: bool> Steps for OfBlocks<MIN> {
-    const GROUP: usize = 32;
+    const ELEMENTS: usize = 32;
     const PLANES: usize = 1;
     const W_STEP: usize = if MIN { W_STEP_MIN } else { W_STEP };
     const W_PLANE: usize = 0;
@@ -28,7 +28,12 @@ impl<const MIN: bool> Steps for OfBlocks<MIN> {
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-    unsafe fn finish(acc: &mut [__m512; TILE_ACTS], w: *const u8, x: *const u8, sums: [*const i32; 2]) {
+    unsafe fn finish<const N: usize>(
+        acc: &mut [__m512; N],
+        w: *const u8,
+        x: *const u8,
+        sums: [*const i32; 2],
+    ) {
         // SAFETY: the caller's promise: a step of weights, of activations and of sums is readable here.
         unsafe {
             let splat = |at: usize| _mm512_set1_ps(x.add(at).cast::<f32>().read());

@@ -1,7 +1,7 @@
 //! The skeleton: a command's activation rows in passes, a thread's weight rows in panels, tiles over both.
 
 use super::streams::WINDOW;
-use super::{Acts, Ahead, Core, Rows, Sums, Tile, core};
+use super::{Acts, Ahead, Core, Rows, Sums, Tile, core, prefetch_to_write};
 use crate::backends::{Case, Isa, KernelCtx, Operand};
 use crate::graph::ValueType;
 use crate::quant::DType;
@@ -11,6 +11,8 @@ use std::ops::Range;
 const PANEL_BYTES: usize = 1 << 18;
 /// Most weight rows of a panel.
 const PANEL_ROWS: usize = 32;
+/// Bytes of packed activations that stay in L2 beside a panel.
+const PACKED_NEAR: usize = 1 << 20;
 /// Most weight rows between two epilogues: their sums stay in L1 for one row, in L2 for a pass.
 const BLOCK_DIRECT: usize = 1024;
 const BLOCK_PANEL: usize = 128;
@@ -39,9 +41,12 @@ impl Shape {
     }
 }
 
-/// Tiles of a panel.
-fn panel_tiles(core: &Core, steps: usize) -> usize {
-    (PANEL_BYTES / (steps * core.step_bytes).max(1)).clamp(1, PANEL_ROWS / core.tile_rows)
+/// Tiles of a panel over `steps` that sweeps over `packed` bytes of activations. Where those come from L3, wider panels
+/// have them come less often; not where sums are cut, as then a panel's own steps are to stay in L1.
+fn panel_tiles(core: &Core, steps: usize, packed: usize) -> usize {
+    let far = packed > PACKED_NEAR && core.acc_bytes == 0;
+    let (bytes, rows) = if far { (2 * PANEL_BYTES, 4 * PANEL_ROWS) } else { (PANEL_BYTES, PANEL_ROWS) };
+    (bytes / (steps * core.step_bytes).max(1)).clamp(1, rows / core.tile_rows)
 }
 
 /// Scratch of one thread for products of `rows` activation rows of `n` elements with weights of these types, and
@@ -59,7 +64,7 @@ fn scratch_for(isa: Isa, types: &[DType], n: usize, rows: usize, tiles: usize) -
             let steps = direct.steps;
             let group = (steps * c.acts.step_bytes).max(1);
             let groups = (c.acts.pass_bytes / group).max(1).min(rows.div_ceil(c.acts.tile_rows));
-            let panel = panel_tiles(c, steps);
+            let panel = panel_tiles(c, steps, groups * group);
             let epilogue = tiles * BLOCK_PANEL * groups * c.acts.tile_rows * 4;
             let packed = groups * group + panel * (steps * c.step_bytes + groups * c.acc_bytes);
             most = most.max(packed.next_multiple_of(64) + epilogue);
@@ -210,6 +215,10 @@ impl Pass {
     fn groups(&self) -> usize {
         self.x.rows.div_ceil(self.acts.tile_rows)
     }
+    /// Bytes of all packed rows.
+    fn packed(&self) -> usize {
+        self.groups() * self.steps * self.acts.step_bytes
+    }
     fn group(&self, g: usize) -> Range<usize> {
         let (rows, groups) = (self.x.rows, self.groups());
         rows * g / groups..rows * (g + 1) / groups
@@ -254,7 +263,8 @@ impl Pass {
     /// Scratch for the epilogue of these parts: the blocks of sums that [`scratch_bytes`] was asked for.
     pub fn epilogue(&self, parts: &[Part]) -> *mut f32 {
         let panel = |core: &Core| {
-            panel_tiles(core, self.steps) * (self.steps * core.step_bytes + self.groups() * core.acc_bytes)
+            panel_tiles(core, self.steps, self.packed())
+                * (self.steps * core.step_bytes + self.groups() * core.acc_bytes)
         };
         let used = if self.direct { 0 } else { parts.iter().map(|p| panel(p.core)).max().unwrap_or(0) };
         self.free.wrapping_add(used.next_multiple_of(64)).cast()
@@ -280,7 +290,7 @@ impl Pass {
     /// As for [`Pass::sums`].
     unsafe fn panels(&self, core: &Core, w: &Rows, out: Sums) {
         let steps = self.steps;
-        let tiles = panel_tiles(core, steps);
+        let tiles = panel_tiles(core, steps, self.packed());
         let cut = steps.div_ceil(steps.div_ceil(core.max_steps).max(1)).max(1);
         let tile_bytes = steps * core.step_bytes;
         let group_bytes = steps * self.acts.step_bytes;
@@ -311,6 +321,16 @@ impl Pass {
                         for i in 0..used {
                             let rows = tile_rows(i);
                             let at = group.start * out.stride + r0 + rows.start;
+                            if s0 > 0 && s1 == steps {
+                                // Results are far apart, and what is left of the tile takes no longer than their lines
+                                // take to come from memory.
+                                for n in 0..group.len() {
+                                    let to = out.ptr.wrapping_add(at + n * out.stride);
+                                    for k in (0..rows.len()).step_by(16) {
+                                        prefetch_to_write(to.wrapping_add(k));
+                                    }
+                                }
+                            }
                             core.tiles[group.len() - 1](&Tile {
                                 w: self.free.add(i * tile_bytes + s0 * core.step_bytes),
                                 x: self.pack.add(g * group_bytes + s0 * self.acts.step_bytes),

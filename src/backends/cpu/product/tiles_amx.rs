@@ -4,8 +4,9 @@
 //! set up before the tiles of a panel and left behind them; between two tiles only its set-up lives.
 //!
 //! A result of the unit is an array of 32-bit sums, `[activation row][weight row]`, which vector code finishes as the
-//! AVX-512 leaves do: lanes are weight rows. While the unit makes the sums of one step, the core finishes those of the
-//! step before.
+//! AVX-512 leaves do: lanes are weight rows. The unit overlaps little by itself, so a turn of a loop has parts of several
+//! steps: the unit stores the sums of one, makes those of the next and, of small ones, reads what the one after is to
+//! multiply, while the core finishes one that has been stored.
 
 use super::{Tile, Unit};
 use std::arch::asm;
@@ -17,22 +18,20 @@ pub(super) const TILE_ACTS: usize = 16;
 /// Bytes of the unfinished sums of a tile, 32 weight rows.
 pub(super) const ACC: usize = TILE_ACTS * 32 * 4;
 /// Sums of one step of one plane.
-type Sums16 = [[i32; 16]; TILE_ACTS];
-
-/// Sums of two steps of up to two planes: `[plane][step % 2]`.
 #[repr(C, align(64))]
-struct Buffers([[Sums16; 2]; 2]);
+struct Sums16([[i32; 16]; TILE_ACTS]);
 
 /// What the unit is set up with: `ldtilecfg`'s 64 bytes.
 #[repr(C, align(64))]
 struct Config([u8; 64]);
 
-/// For sums over `bytes` elements at a time. Tile 0 holds sums, 1 and 3 activations, `[row][bytes]`, 2 and 4 weights,
-/// `[bytes / 4][16 rows][4]`; 5 holds more sums. All have 16 rows: packed activations do, whatever their number.
+/// For sums over `bytes` elements at a time. Tile 1 holds activations, `[row][bytes]`; 2, 4 and 7 weights, `[bytes / 4][16
+/// rows][4]`; the others sums. All have 16 rows: packed activations do, whatever their number.
 const fn config(bytes: u8) -> Config {
     let mut c = [0; 64];
     c[0] = 1;
-    let tiles = [(16, 64), (16, bytes), (bytes / 4, 64), (16, bytes), (bytes / 4, 64), (16, 64)];
+    let (sums, weights) = ((16, 64), (bytes / 4, 64));
+    let tiles = [sums, (16, bytes), weights, sums, weights, sums, sums, weights];
     let mut i = 0;
     while i < tiles.len() {
         c[48 + i] = tiles[i].0;
@@ -78,65 +77,40 @@ unsafe fn release() {
     unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) }
 }
 
-/// Sums of one group of elements: `out = x * w`.
-///
-/// # Safety
-/// The unit is set up; `x` points to rows `x_stride` bytes apart, `w` to groups of four elements `w_stride` bytes
-/// apart, all readable, and `out` takes the sums, of which it gets all.
-#[inline(always)]
-unsafe fn one(x: *const u8, x_stride: usize, w: *const u8, w_stride: usize, out: *mut i32) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        asm!(
-            "tilezero tmm0",
-            "tileloadd tmm1, [{x} + {xs}]",
-            "tileloadd tmm2, [{w} + {ws}]",
-            "tdpbssd tmm0, tmm1, tmm2",
-            "tilestored [{out} + {os}], tmm0",
-            x = in(reg) x, xs = in(reg) x_stride, w = in(reg) w, ws = in(reg) w_stride,
-            out = in(reg) out, os = in(reg) 64usize,
-            options(nostack, preserves_flags)
-        );
-    }
+/// Makes a tile zero.
+macro_rules! zero {
+    ($tile:literal) => {
+        asm!(concat!("tilezero tmm", $tile), options(nostack, nomem, preserves_flags))
+    };
 }
-
-/// Sums of four groups of 64 elements: `out = x * w`. Groups of activations are `x_next` bytes apart, those of weights
-/// 16 times `w_stride`.
-///
-/// # Safety
-/// As [`one`].
-#[inline(always)]
-unsafe fn four(x: *const u8, x_next: usize, w: *const u8, w_stride: usize, out: *mut i32) {
-    let w_next = 16 * w_stride;
-    // SAFETY: the caller's promise.
-    unsafe {
+/// Reads a tile from rows that are so many bytes apart.
+macro_rules! load {
+    ($tile:literal, $from:expr, $stride:expr) => {
+        asm!(concat!("tileloadd tmm", $tile, ", [{p} + {s}]"), p = in(reg) $from, s = in(reg) $stride,
+            options(nostack, readonly, preserves_flags))
+    };
+}
+/// Adds the products of activations and weights to sums.
+macro_rules! multiply {
+    ($sums:literal, $acts:literal, $weights:literal) => {
         asm!(
-            "tilezero tmm0",
-            "tileloadd tmm1, [{x} + {s}]",
-            "tileloadd tmm2, [{w} + {ws}]",
-            "tdpbssd tmm0, tmm1, tmm2",
-            "tileloadd tmm3, [{x1} + {s}]",
-            "tileloadd tmm4, [{w1} + {ws}]",
-            "tdpbssd tmm0, tmm3, tmm4",
-            "tileloadd tmm1, [{x2} + {s}]",
-            "tileloadd tmm2, [{w2} + {ws}]",
-            "tdpbssd tmm0, tmm1, tmm2",
-            "tileloadd tmm3, [{x3} + {s}]",
-            "tileloadd tmm4, [{w3} + {ws}]",
-            "tdpbssd tmm0, tmm3, tmm4",
-            "tilestored [{out} + {s}], tmm0",
-            x = in(reg) x, x1 = in(reg) x.add(x_next), x2 = in(reg) x.add(2 * x_next), x3 = in(reg) x.add(3 * x_next),
-            w = in(reg) w, w1 = in(reg) w.add(w_next), w2 = in(reg) w.add(2 * w_next), w3 = in(reg) w.add(3 * w_next),
-            ws = in(reg) w_stride, s = in(reg) 64usize, out = in(reg) out,
-            options(nostack, preserves_flags)
-        );
-    }
+            concat!("tdpbssd tmm", $sums, ", tmm", $acts, ", tmm", $weights),
+            options(nostack, nomem, preserves_flags)
+        )
+    };
+}
+/// Writes a tile of sums.
+macro_rules! store {
+    ($tile:literal, $to:expr) => {
+        asm!(concat!("tilestored [{p} + {s}], tmm", $tile), p = in(reg) $to, s = in(reg) 64usize,
+            options(nostack, preserves_flags))
+    };
 }
 
 /// How a type's steps are laid out, and how the core finishes their sums.
 pub(super) trait Steps {
-    /// Elements that the unit takes at a time: 32, or 64 in four groups.
-    const GROUP: usize;
+    /// Elements of a step: 32, or 256 in four groups.
+    const ELEMENTS: usize;
     /// Planes of weights, each of which gives sums of its own.
     const PLANES: usize;
     /// Bytes of a step of 32 packed weight rows, of one of its planes, and from four elements to the next four.
@@ -146,69 +120,191 @@ pub(super) trait Steps {
     /// Bytes of a step of 16 packed activation rows.
     const X_STEP: usize;
 
-    /// Adds a step to the sums of all activation rows.
+    /// Adds a step to the sums of `N` activation rows.
     ///
     /// # Safety
-    /// AVX-512 is there; `w` points to the step's weights, at the half in question, `x` to its activations, and
-    /// `sums` point to the sums of each plane there is.
-    unsafe fn finish(acc: &mut [__m512; TILE_ACTS], w: *const u8, x: *const u8, sums: [*const i32; 2]);
+    /// AVX-512 is there; `w` points to the step's weights, at the half in question; `x` to its activations, 4 bytes
+    /// further for each row that is not the first; and `sums` to the rows' sums of each plane there is.
+    unsafe fn finish<const N: usize>(
+        acc: &mut [__m512; N],
+        w: *const u8,
+        x: *const u8,
+        sums: [*const i32; 2],
+    );
 }
 
 /// A tile against `acts` activation rows.
 ///
 /// # Safety
-/// AVX-512 with VNNI and AMX are there, the unit is set up for groups of `S::GROUP`, and the tile's pointers are good for
-/// its steps, packed as `S` says.
+/// AVX-512 with VNNI and AMX are there, the unit is set up for groups of the steps' size, and the tile's pointers are good
+/// for its steps, packed as `S` says.
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 unsafe fn tile<S: Steps>(t: &Tile, acts: usize) {
     t.ahead.all();
-    let mut buffers = MaybeUninit::<Buffers>::uninit();
-    // SAFETY: the caller's promise; every step is inside the packed rows. The unit writes all sums of a step before
-    // they are read.
+    // SAFETY: the caller's promise; a half is there if one of its rows is.
     unsafe {
-        for half in 0..t.rows.div_ceil(16) {
-            let mut acc = [_mm512_setzero_ps(); TILE_ACTS];
-            let unfinished = t.acc.wrapping_add(half * TILE_ACTS * 16);
-            if !t.first {
-                for (n, acc) in acc.iter_mut().enumerate() {
-                    *acc = _mm512_load_ps(unfinished.add(16 * n));
+        match (S::ELEMENTS, t.rows > 16) {
+            (32, both) => {
+                for half in 0..1 + usize::from(both) {
+                    let mut acc = begin(t, half);
+                    blocks_of_32::<S>(t, half, &mut acc);
+                    end(t, half, &acc, acts);
                 }
             }
-            let at = |s: usize| (t.w.add(s * S::W_STEP + 64 * half), t.x.add(s * S::X_STEP));
-            let mut multiply = |s: usize| -> [*const i32; 2] {
-                let (w, x) = at(s);
-                let planes = &raw mut (*buffers.as_mut_ptr()).0;
-                std::array::from_fn(|plane| {
-                    let out = (&raw mut (*planes)[plane][s % 2]).cast::<i32>();
-                    let w = w.wrapping_add(plane * S::W_PLANE);
-                    match S::GROUP {
-                        _ if plane >= S::PLANES => {}
-                        64 => four(x, TILE_ACTS * 64, w, S::W_STRIDE, out),
-                        _ => one(x, S::GROUP, w, S::W_STRIDE, out),
-                    }
-                    out.cast_const()
-                })
-            };
-            let mut sums = multiply(0);
-            for s in 0..t.steps {
-                let made = sums;
-                if s + 1 < t.steps {
-                    sums = multiply(s + 1);
-                }
-                let (w, x) = at(s);
-                S::finish(&mut acc, w, x, made);
+            (_, false) => {
+                let mut acc = [begin(t, 0)];
+                blocks_of_256::<S, 1>(t, &mut acc);
+                end(t, 0, &acc[0], acts);
             }
+            (_, true) => {
+                let mut acc = [begin(t, 0), begin(t, 1)];
+                blocks_of_256::<S, 2>(t, &mut acc);
+                end(t, 0, &acc[0], acts);
+                end(t, 1, &acc[1], acts);
+            }
+        }
+    }
+}
+
+/// The sums that a half of a tile's weight rows starts from.
+///
+/// # Safety
+/// As [`tile`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+unsafe fn begin(t: &Tile, half: usize) -> [__m512; TILE_ACTS] {
+    let mut acc = [_mm512_setzero_ps(); TILE_ACTS];
+    if !t.first {
+        for (n, acc) in acc.iter_mut().enumerate() {
+            // SAFETY: the caller's promise: the cell of unfinished sums holds both halves.
+            *acc = unsafe { _mm512_load_ps(t.acc.add((half * TILE_ACTS + n) * 16)) };
+        }
+    }
+    acc
+}
+
+/// Stores the sums of a half, unfinished or, of the rows that exist, as results.
+///
+/// # Safety
+/// As [`tile`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+unsafe fn end(t: &Tile, half: usize, acc: &[__m512; TILE_ACTS], acts: usize) {
+    let valid = (t.rows - 16 * half).min(16);
+    let mask = (0xffffu32 >> (16 - valid)) as u16;
+    for (n, acc) in acc.iter().enumerate() {
+        // SAFETY: the caller's promise: the cell of unfinished sums holds both halves, and results have room for every
+        // activation row there is.
+        unsafe {
             if !t.last {
-                for (n, acc) in acc.iter().enumerate() {
-                    _mm512_store_ps(unfinished.add(16 * n), *acc);
-                }
-                continue;
-            }
-            let valid = (t.rows - 16 * half).min(16);
-            let mask = (0xffffu32 >> (16 - valid)) as u16;
-            for (n, acc) in acc.iter().enumerate().take(acts) {
+                _mm512_store_ps(t.acc.add((half * TILE_ACTS + n) * 16), *acc);
+            } else if n < acts {
                 _mm512_mask_storeu_ps(t.out.ptr.add(n * t.out.stride + 16 * half), mask, *acc);
+            }
+        }
+    }
+}
+
+/// Blocks of 32 elements, one half of the weight rows.
+///
+/// # Safety
+/// As [`tile`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+unsafe fn blocks_of_32<S: Steps>(t: &Tile, half: usize, acc: &mut [__m512; TILE_ACTS]) {
+    let mut made = MaybeUninit::<[Sums16; 2]>::uninit();
+    let made = made.as_mut_ptr();
+    let at = |s: usize| (t.w.wrapping_add(s * S::W_STEP + 64 * half), t.x.wrapping_add(s * S::X_STEP));
+    // SAFETY: the caller's promise; every step is inside the packed rows. The unit writes all sums of a step before they
+    // are read.
+    unsafe {
+        let sums = |s: usize| (&raw mut (*made)[s % 2]).cast::<i32>();
+        let read = |s: usize| {
+            let (w, x) = at(s.min(t.steps - 1));
+            load!(1, x, 32usize);
+            load!(2, w, S::W_STRIDE);
+        };
+        read(0);
+        for s in 0..t.steps + 2 {
+            if s <= t.steps {
+                // Those of the step before. Before the first they are none, and lie where the next ones will.
+                store!(0, sums(s + 1));
+            }
+            if s < t.steps {
+                zero!(0);
+                multiply!(0, 1, 2);
+                read(s + 1);
+            }
+            if s >= 2 {
+                let (w, x) = at(s - 2);
+                S::finish(acc, w, x, [sums(s).cast_const(); 2]);
+            }
+        }
+    }
+}
+
+/// Blocks of 256 elements. What the unit reads of the activations meets all halves and planes, whose sums depend on nothing
+/// but themselves, so that one product need not wait for another.
+///
+/// # Safety
+/// As [`tile`], with as many halves as there are.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+unsafe fn blocks_of_256<S: Steps, const HALVES: usize>(t: &Tile, acc: &mut [[__m512; TILE_ACTS]; HALVES]) {
+    let mut made = MaybeUninit::<[[Sums16; 2]; 2]>::uninit();
+    let made = made.as_mut_ptr();
+    let at = |s: usize| (t.w.wrapping_add(s * S::W_STEP), t.x.wrapping_add(s * S::X_STEP));
+    // SAFETY: the caller's promise; every step is inside the packed rows. The unit writes all sums of a step before they
+    // are read.
+    unsafe {
+        let sums = |half: usize, plane: usize| (&raw mut (*made)[half][plane]).cast::<i32>();
+        for s in 0..t.steps + 1 {
+            if s > 0 {
+                store!(0, sums(0, 0));
+                if S::PLANES > 1 {
+                    store!(3, sums(0, 1));
+                }
+                if HALVES > 1 {
+                    store!(5, sums(1, 0));
+                    if S::PLANES > 1 {
+                        store!(6, sums(1, 1));
+                    }
+                }
+            }
+            zero!(0);
+            zero!(3);
+            zero!(5);
+            zero!(6);
+            for group in 0..4 {
+                if s < t.steps {
+                    let (w, x) = at(s);
+                    load!(1, x.add(group * TILE_ACTS * 64), 64usize);
+                    let w = w.add(group * 16 * S::W_STRIDE);
+                    load!(2, w, S::W_STRIDE);
+                    multiply!(0, 1, 2);
+                    if HALVES > 1 {
+                        load!(4, w.add(64), S::W_STRIDE);
+                        multiply!(5, 1, 4);
+                    }
+                    if S::PLANES > 1 {
+                        load!(7, w.add(S::W_PLANE), S::W_STRIDE);
+                        multiply!(3, 1, 7);
+                        if HALVES > 1 {
+                            load!(2, w.add(S::W_PLANE + 64), S::W_STRIDE);
+                            multiply!(6, 1, 2);
+                        }
+                    }
+                }
+                if s > 0 {
+                    // A quarter of the activation rows of the step before.
+                    let (w, x) = at(s - 1);
+                    for (half, acc) in acc.iter_mut().enumerate() {
+                        let acc = &mut acc.as_chunks_mut::<4>().0[group];
+                        let sums = [0, 1].map(|plane| sums(half, plane).add(group * 64).cast_const());
+                        S::finish(acc, w.add(64 * half), x.add(16 * group), sums);
+                    }
+                }
             }
         }
     }
@@ -249,13 +345,10 @@ pub(in crate::backends::cpu) unsafe fn multiply_rounds(rounds: usize) {
     unsafe {
         configure(&CONFIG_64);
         for _ in 0..rounds {
-            asm!(
-                "tdpbssd tmm0, tmm1, tmm2",
-                "tdpbssd tmm5, tmm1, tmm2",
-                "tdpbssd tmm0, tmm3, tmm4",
-                "tdpbssd tmm5, tmm3, tmm4",
-                options(nostack, nomem, preserves_flags)
-            );
+            multiply!(0, 1, 2);
+            multiply!(3, 1, 4);
+            multiply!(5, 1, 7);
+            multiply!(6, 1, 2);
         }
         release();
     }

@@ -42,7 +42,7 @@ pub(super) const fn step_bytes<B: Leaf>() -> usize {
 pub(super) struct OfType<B>(std::marker::PhantomData<B>);
 
 impl<B: Leaf> Steps for OfType<B> {
-    const GROUP: usize = 64;
+    const ELEMENTS: usize = 256;
     const PLANES: usize = planes::<B>();
     const W_STEP: usize = step_bytes::<B>();
     const W_PLANE: usize = W_PLANE;
@@ -51,7 +51,12 @@ impl<B: Leaf> Steps for OfType<B> {
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-    unsafe fn finish(acc: &mut [__m512; TILE_ACTS], w: *const u8, x: *const u8, sums: [*const i32; 2]) {
+    unsafe fn finish<const N: usize>(
+        acc: &mut [__m512; N],
+        w: *const u8,
+        x: *const u8,
+        sums: [*const i32; 2],
+    ) {
         // SAFETY: the caller's promise: a step of weights, of activations and of sums is readable here.
         unsafe {
             let vector = |at: usize| _mm512_load_si512(w.add(at).cast());
