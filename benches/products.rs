@@ -1,5 +1,5 @@
 //! Matrix products as a share of what the machine can do: bytes per second for one row, operations per second for
-//! many. `cargo bench --bench products [-- TYPE|ISA|rows=N|threads=N|m=N|n=N|kb=N ...]`.
+//! many. `cargo bench --bench products [-- TYPE|ISA|rows=N,...|threads=N,...|m=N|n=N|kb=N ...]`.
 
 use quipu::backends::Isa;
 use quipu::backends::cpu::limits;
@@ -22,24 +22,33 @@ struct Want {
     kb: usize,
 }
 
+const USAGE: &str = "arguments, any number of each: TYPE ISA rows=N,... threads=N,... m=N n=N kb=N";
+
+/// Numbers between commas.
+fn numbers(v: &str) -> Option<Vec<usize>> {
+    v.split(',').map(|n| n.parse().ok().filter(|n| *n > 0)).collect()
+}
+
 fn arguments() -> Want {
     let (mut types, mut isas, mut rows, mut threads) = (vec![], vec![], vec![], vec![]);
     let (mut m, mut n, mut kb) = (5632, 2048, 256 << 10);
-    for a in std::env::args().skip(1) {
-        if let Some(t) = DType::from_name(&a) {
-            types.push(t);
-        } else if let Ok(i) = a.parse() {
-            isas.push(i);
-        } else if let Some(v) = a.strip_prefix("n=").and_then(|v| v.parse().ok()) {
-            n = v;
-        } else if let Some(n) = a.strip_prefix("rows=").and_then(|n| n.parse().ok()) {
-            rows.push(n);
-        } else if let Some(n) = a.strip_prefix("threads=").and_then(|n| n.parse().ok()) {
-            threads.push(n);
-        } else if let Some(n) = a.strip_prefix("m=").and_then(|n| n.parse().ok()) {
-            m = n;
-        } else if let Some(n) = a.strip_prefix("kb=").and_then(|n| n.parse().ok()) {
-            kb = n;
+    // Cargo adds one of its own.
+    for a in std::env::args().skip(1).filter(|a| a != "--bench") {
+        let value = a.split_once('=').and_then(|(name, v)| Some((name, numbers(v)?)));
+        match value.as_ref().map(|(name, v)| (*name, v.as_slice())) {
+            Some(("rows", v)) => rows.extend_from_slice(v),
+            Some(("threads", v)) => threads.extend_from_slice(v),
+            Some(("m", [v])) => m = *v,
+            Some(("n", [v])) => n = *v,
+            Some(("kb", [v])) => kb = *v,
+            _ => match (DType::from_name(&a), a.parse()) {
+                (Some(t), _) => types.push(t),
+                (_, Ok(isa)) => isas.push(isa),
+                _ => {
+                    eprintln!("{a:?} is not known; {USAGE}");
+                    std::process::exit(2);
+                }
+            },
         }
     }
     fn or<T>(v: Vec<T>, all: Vec<T>) -> Vec<T> {
