@@ -58,7 +58,8 @@ pub fn plan(graph: &Graph, o: &PlanOptions) -> Result<Plan> {
     e.finish(report, graph.ops.len())
 }
 
-/// Most elements of a result that every thread makes for itself: about a microsecond's work, as long as it takes to meet.
+/// Most elements of a result that every thread makes for itself. By a profile of Qwen2.5-0.5B on two threads, 4864 are
+/// quantised in 3.5 microseconds, and a meeting takes 4 with the waiting for each other.
 const OWN_ELEMENTS: u64 = 1 << 14;
 
 /// Norms and quantisation of few elements.
