@@ -100,8 +100,8 @@ pub(super) fn dwords(v: __m256i) -> [i32; 8] {
     out
 }
 
-/// Calls `f` for every block of `elements` of up to 16 weight rows, 8 at a time: with the rows, the block's number, and where in `out` the
-/// half of its step begins that is theirs. Rows past the last one repeat it.
+/// Calls `f` for every block of `elements` of up to 16 weight rows, 8 at a time: with the rows, the block's number, and
+/// where in `out` the half of its step begins that is theirs. Rows past the last one repeat it.
 ///
 /// # Safety
 /// `w` describes 1 to 16 readable rows; `out` takes `step_bytes` per block.

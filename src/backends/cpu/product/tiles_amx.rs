@@ -4,9 +4,9 @@
 //! set up before the tiles of a panel and left behind them; between two tiles only its set-up lives.
 //!
 //! A result of the unit is an array of 32-bit sums, `[activation row][weight row]`, which vector code finishes as the
-//! AVX-512 leaves do: lanes are weight rows. The unit overlaps little by itself, so a turn of a loop has parts of several
-//! steps: the unit stores the sums of one, makes those of the next and, of small ones, reads what the one after is to
-//! multiply, while the core finishes one that has been stored.
+//! AVX-512 leaves do: lanes are weight rows. The unit overlaps little by itself, so for small steps a turn of the loop has
+//! parts of several: the unit stores the sums of one, makes those of the next and reads what the one after is to multiply,
+//! while the core finishes one that has been stored.
 
 use super::{Tile, Unit};
 use std::arch::asm;
@@ -259,52 +259,43 @@ unsafe fn blocks_of_256<S: Steps, const HALVES: usize>(t: &Tile, acc: &mut [[__m
     // are read.
     unsafe {
         let sums = |half: usize, plane: usize| (&raw mut (*made)[half][plane]).cast::<i32>();
-        for s in 0..t.steps + 1 {
-            if s > 0 {
-                store!(0, sums(0, 0));
-                if S::PLANES > 1 {
-                    store!(3, sums(0, 1));
-                }
-                if HALVES > 1 {
-                    store!(5, sums(1, 0));
-                    if S::PLANES > 1 {
-                        store!(6, sums(1, 1));
-                    }
-                }
-            }
+        for s in 0..t.steps {
+            let (w, x) = at(s);
             zero!(0);
             zero!(3);
             zero!(5);
             zero!(6);
             for group in 0..4 {
-                if s < t.steps {
-                    let (w, x) = at(s);
-                    load!(1, x.add(group * TILE_ACTS * 64), 64usize);
-                    let w = w.add(group * 16 * S::W_STRIDE);
-                    load!(2, w, S::W_STRIDE);
-                    multiply!(0, 1, 2);
+                let w = w.add(group * 16 * S::W_STRIDE);
+                load!(1, x.add(group * TILE_ACTS * 64), 64usize);
+                load!(2, w, S::W_STRIDE);
+                multiply!(0, 1, 2);
+                if HALVES > 1 {
+                    load!(4, w.add(64), S::W_STRIDE);
+                    multiply!(5, 1, 4);
+                }
+                if S::PLANES > 1 {
+                    load!(7, w.add(S::W_PLANE), S::W_STRIDE);
+                    multiply!(3, 1, 7);
                     if HALVES > 1 {
-                        load!(4, w.add(64), S::W_STRIDE);
-                        multiply!(5, 1, 4);
-                    }
-                    if S::PLANES > 1 {
-                        load!(7, w.add(S::W_PLANE), S::W_STRIDE);
-                        multiply!(3, 1, 7);
-                        if HALVES > 1 {
-                            load!(2, w.add(S::W_PLANE + 64), S::W_STRIDE);
-                            multiply!(6, 1, 2);
-                        }
+                        load!(2, w.add(S::W_PLANE + 64), S::W_STRIDE);
+                        multiply!(6, 1, 2);
                     }
                 }
-                if s > 0 {
-                    // A quarter of the activation rows of the step before.
-                    let (w, x) = at(s - 1);
-                    for (half, acc) in acc.iter_mut().enumerate() {
-                        let acc = &mut acc.as_chunks_mut::<4>().0[group];
-                        let sums = [0, 1].map(|plane| sums(half, plane).add(group * 64).cast_const());
-                        S::finish(acc, w.add(64 * half), x.add(16 * group), sums);
-                    }
+            }
+            store!(0, sums(0, 0));
+            if S::PLANES > 1 {
+                store!(3, sums(0, 1));
+            }
+            if HALVES > 1 {
+                store!(5, sums(1, 0));
+                if S::PLANES > 1 {
+                    store!(6, sums(1, 1));
                 }
+            }
+            for (half, acc) in acc.iter_mut().enumerate() {
+                let sums = [0, 1].map(|plane| sums(half, plane).cast_const());
+                S::finish(acc, w.add(64 * half), x, sums);
             }
         }
     }
