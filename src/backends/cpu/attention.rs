@@ -3,12 +3,13 @@
 //!
 //! A tile is a run of rows of one sequence. For each chunk of 256 cells: scores of all its queries, 16 cells at a time;
 //! softmax; values, 32 cells at a time; the merge into the running result. Cells are widened to f32 in scratch once per
-//! tile. What a row must not see is never part of a sum: scores past a row's position are cut off before the softmax,
-//! and each query's values end at its own cell.
+//! tile, but a query alone reads them as they are ([`direct`]). What a row must not see is never part of a sum: scores
+//! past a row's position are cut off before the softmax, and each query's values end at its own cell.
 //!
 //! The order of operations is the reference's whatever the tile, so how rows and heads are cut is free: heads are
 //! shared over the team, and the share rotates from tile to tile so that an uneven cut evens out.
 
+use super::attention_direct::{self as direct, Run};
 use super::attention_tile::{scores_of_columns, scores_of_rows, softmax, weigh};
 use super::cells::{widen, widen_transposed};
 use super::entry::rows;
@@ -160,14 +161,23 @@ unsafe fn simd<S: Simd>(s: S, ctx: &KernelCtx<'_>) {
             let group_end = (head / d.group + 1) * d.group;
             let heads = head..to.min(group_end).min(head + MAX_QUERIES / rows.len());
             head = heads.end;
+            let next = (head < to).then_some((head / d.group) as u32);
             // SAFETY: rows of one sequence, heads of one group, of this member's share for this tile.
-            unsafe { attend(s, ctx, a, &d, rows.clone(), heads, floats) }
+            unsafe { attend(s, ctx, a, &d, Tile { rows: rows.clone(), heads, next }, floats) }
         }
         (first, tile) = (rows.end, tile + 1);
     }
 }
 
-/// One tile: some rows of one sequence, some heads of one group.
+/// Some rows of one sequence, some heads of one group.
+struct Tile {
+    rows: Range<usize>,
+    heads: Range<usize>,
+    /// The key-value head that this member reads next.
+    next: Option<u32>,
+}
+
+/// One tile.
 ///
 /// # Safety
 /// As `KernelFn`; no other thread writes these heads of these rows.
@@ -177,8 +187,7 @@ unsafe fn attend<S: Simd>(
     ctx: &KernelCtx<'_>,
     a: &Attrs,
     d: &Dims,
-    rows: Range<usize>,
-    heads: Range<usize>,
+    Tile { rows, heads, next }: Tile,
     floats: &mut [f32],
 ) {
     let n = rows.len() * heads.len();
@@ -199,9 +208,18 @@ unsafe fn attend<S: Simd>(
     let seq = ctx.seqs[ctx.step.seqs[rows.start] as usize];
     // SAFETY: the cells up to the last row's own are written before this command, in its sequence's cache.
     let (keys, values) = unsafe { seq.cells(ctx.kv, a.layer, (heads.start / d.group) as u32, most) };
+    let alone = n == 1 && direct::takes(d.dk, d.dv);
+    let key_bytes = keys.bytes.len() / most.max(1);
+    let value_bytes = values.bytes.len() / most.max(1);
 
     for chunk in (0..most).step_by(CHUNK) {
-        score(s, d, a.scale, &keys, chunk, sees, (w.q, w.keys, w.scores));
+        let range = chunk..most.min(chunk + CHUNK);
+        if alone {
+            let ahead = values.bytes.as_ptr().wrapping_add(chunk * value_bytes);
+            direct::scores(s, &Run { cells: &keys, range: range.clone(), ahead }, w.q, a.scale, w.scores);
+        } else {
+            score(s, d, a.scale, &keys, chunk, sees, (w.q, w.keys, w.scores));
+        }
         let mut factors = [(0.0, 1.0); MAX_QUERIES];
         for (i, scores) in w.scores.chunks_exact_mut(CHUNK).enumerate() {
             let cells = sees[i].saturating_sub(chunk).min(CHUNK);
@@ -216,8 +234,16 @@ unsafe fn attend<S: Simd>(
                 factors[i] = whole[i].merge(Softmax { max, sum });
             }
         }
-        w.part.fill(0.0);
-        weigh_chunk(s, d, &values, chunk, sees, (w.scores, w.values, w.part));
+        if alone {
+            let ahead = match next {
+                Some(head) if range.end == most => seq.base.wrapping_add(ctx.kv.k_offset(a.layer, head, 0)),
+                _ => keys.bytes.as_ptr().wrapping_add(range.end * key_bytes),
+            };
+            direct::weigh(s, &Run { cells: &values, range, ahead }, w.scores, w.part);
+        } else {
+            w.part.fill(0.0);
+            weigh_chunk(s, d, &values, chunk, sees, (w.scores, w.values, w.part));
+        }
         for (i, (out, part)) in w.out.chunks_exact_mut(d.wv).zip(w.part.chunks_exact(d.wv)).enumerate() {
             if chunk == 0 {
                 out.copy_from_slice(part);

@@ -84,11 +84,16 @@ fn block_q4_0<S: Simd>(s: S, x: &[f32; 32]) -> BlockQ4_0 {
 }
 
 /// How cells of one element type become vectors.
-trait Cell {
+pub(super) trait Cell {
     /// Bytes of a cell of `dim` elements, a whole number of blocks.
     fn bytes(dim: usize) -> usize;
     /// Elements `16 c..` of a cell: sixteen, or what is left of it and then +0.
     fn vector<S: Simd>(s: S, cell: &[u8], c: usize) -> S::V;
+    /// Elements `32 c..32 c + 32` of the cell at `p`.
+    ///
+    /// # Safety
+    /// `p` points to a readable cell, aligned as the cache is, that has these elements.
+    unsafe fn pair<S: Simd>(s: S, p: *const u8, c: usize) -> [S::V; 2];
 
     /// All elements of a cell, and +0 to the end of `out`.
     #[inline(always)]
@@ -99,10 +104,10 @@ trait Cell {
     }
 }
 
-struct F32;
-struct F16;
-struct Q8_0;
-struct Q4_0;
+pub(super) struct F32;
+pub(super) struct F16;
+pub(super) struct Q8_0;
+pub(super) struct Q4_0;
 
 /// The part of a cell that holds elements `16 c..`, of `N` bytes in all where there are sixteen.
 #[inline(always)]
@@ -120,6 +125,12 @@ impl Cell for F32 {
         let part = piece::<64>(cell, c);
         // SAFETY: whole elements of four bytes, aligned as the cache is, and any bits are an f32.
         s.load_upto(unsafe { std::slice::from_raw_parts(part.as_ptr().cast(), part.len() / 4) })
+    }
+    #[inline(always)]
+    unsafe fn pair<S: Simd>(s: S, p: *const u8, c: usize) -> [S::V; 2] {
+        // SAFETY: the caller's promise; any bits are an f32.
+        let x: &[[f32; LANES]; 2] = unsafe { &*p.add(c * 128).cast() };
+        [s.load(&x[0]), s.load(&x[1])]
     }
 }
 
@@ -142,10 +153,16 @@ impl Cell for F16 {
             }
         }
     }
+    #[inline(always)]
+    unsafe fn pair<S: Simd>(s: S, p: *const u8, c: usize) -> [S::V; 2] {
+        // SAFETY: the caller's promise; any bits are a u16.
+        let x: &[[u16; LANES]; 2] = unsafe { &*p.add(c * 64).cast() };
+        [s.load_f16(&x[0]), s.load_f16(&x[1])]
+    }
 }
 
 /// A type of blocks of 32: an f16 scale, then the quants.
-trait Block {
+pub(super) trait Block {
     /// Bytes of a block.
     const BYTES: usize;
     /// The quants of elements 0 to 15, and of 16 to 31.
@@ -189,6 +206,11 @@ impl<B: Block> Cell for B {
         if c.is_multiple_of(2) { low } else { high }
     }
     #[inline(always)]
+    unsafe fn pair<S: Simd>(s: S, p: *const u8, c: usize) -> [S::V; 2] {
+        // SAFETY: the caller's promise: 32 elements are a block.
+        B::halves(s, unsafe { std::slice::from_raw_parts(p.add(c * B::BYTES), B::BYTES) })
+    }
+    #[inline(always)]
     fn whole<S: Simd>(s: S, cell: &[u8], out: &mut [[f32; LANES]]) {
         for (block, out) in cell.chunks_exact(B::BYTES).zip(out.as_chunks_mut::<2>().0) {
             for (v, out) in B::halves(s, block).into_iter().zip(out) {
@@ -200,15 +222,18 @@ impl<B: Block> Cell for B {
 
 /// Calls `$f::<S, C>` for the type of the cells.
 macro_rules! by_type {
-    ($cells:expr, $f:ident($($arg:expr),*)) => {
+    ($cells:expr, $f:ident($($arg:expr),*)) => {{
+        use $crate::backends::cpu::cells;
+        use $crate::quant::DType;
         match $cells.dtype {
-            DType::F32 => $f::<S, F32>($($arg),*),
-            DType::Q8_0 => $f::<S, Q8_0>($($arg),*),
-            DType::Q4_0 => $f::<S, Q4_0>($($arg),*),
-            _ => $f::<S, F16>($($arg),*),
+            DType::F32 => $f::<S, cells::F32>($($arg),*),
+            DType::Q8_0 => $f::<S, cells::Q8_0>($($arg),*),
+            DType::Q4_0 => $f::<S, cells::Q4_0>($($arg),*),
+            _ => $f::<S, cells::F16>($($arg),*),
         }
-    };
+    }};
 }
+pub(super) use by_type;
 
 /// Cells first.. as f32, padded to `width`, a multiple of 16: as many as `out` has rows, +0 for those past the end.
 #[inline(always)]

@@ -5,6 +5,7 @@ mod add;
 mod add_rms_norm;
 mod add_rms_norm_quantize;
 mod attention;
+mod attention_direct;
 mod attention_tile;
 mod cells;
 mod embed;

@@ -71,7 +71,7 @@ macro_rules! float_leaves {
                 direct_bytes: |_| 0,
                 pack_direct: |_, _| {},
                 tile_rows: $nr,
-                pass_bytes: 1 << 20,
+                pass_bytes: 1 << 22,
                 step: 16,
                 step_bytes: $nr * 64,
                 pack: pack_acts,

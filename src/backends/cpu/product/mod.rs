@@ -204,7 +204,7 @@ pub(super) fn core(isa: Isa, weight: DType) -> Option<&'static Core> {
 
 /// Asks for the line at `p`, which need not be readable, into the second level of the cache.
 #[inline(always)]
-fn prefetch(p: *const u8) {
+pub(super) fn prefetch(p: *const u8) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};

@@ -54,14 +54,16 @@ unsafe fn codes_4<T: Nibbles>(row: &[*const u8; 16], i: usize, at: usize) -> [__
         let q = load_4(row, i, at + T::AT_NIBBLES);
         let mut codes = [_mm512_and_si512(q, low), _mm512_and_si512(_mm512_srli_epi16::<4>(q), low)];
         if T::FIFTH {
-            // Every byte gets the byte that holds its bit, and keeps that bit.
-            let bits = load_4(row, i, at + T::AT_FIFTH);
-            let ones = _mm512_set1_epi64(0x8040_2010_0804_0201_u64.cast_signed());
+            // Four rows' bits of elements 0 to 15, and of 16 to 31, are a mask of the bytes of a register. Putting them
+            // together takes the units that vectors leave idle.
             let fifth = _mm512_set1_epi8(16);
-            let first = _mm512_broadcast_i32x4(_mm_set_epi64x(0x0101_0101_0101_0101, 0));
-            for (codes, part) in codes.iter_mut().zip([first, _mm512_or_si512(first, _mm512_set1_epi8(2))]) {
-                let set = _mm512_test_epi8_mask(_mm512_shuffle_epi8(bits, part), ones);
-                *codes = _mm512_mask_add_epi8(*codes, set, *codes, fifth);
+            for (half, codes) in codes.iter_mut().enumerate() {
+                let bits = |r: usize| {
+                    let bits = row[i + r].add(at + T::AT_FIFTH + 2 * half);
+                    u64::from(bits.cast::<u16>().read_unaligned())
+                };
+                let mask = bits(0) | bits(4) << 16 | bits(8) << 32 | bits(12) << 48;
+                *codes = _mm512_mask_add_epi8(*codes, mask, *codes, fifth);
             }
         }
         if T::TABLE {

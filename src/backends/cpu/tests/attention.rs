@@ -175,6 +175,22 @@ fn chunk_borders_in_decode_and_prefill() {
 }
 
 #[test]
+fn one_query_alone() {
+    let dims = [(32, 32), (64, 64), (96, 96), (128, 128), (128, 64), (64, 160), (256, 288), (48, 48)];
+    for (dim_k, dim_v) in dims {
+        for (type_k, type_v) in [(F16, F16), (F32, F16), (Q8_0, Q4_0), (Q4_0, Q8_0), (F16, F32)] {
+            if type_k.row_bytes(dim_k as usize).is_none() || type_v.row_bytes(dim_v as usize).is_none() {
+                continue;
+            }
+            for last in [0, 14, 15, 16, 255, 256, 530] {
+                Setup { n_head: 3, n_head_kv: 3, dim_k, dim_v, type_k, type_v, rows: vec![(last, 0)] }
+                    .check();
+            }
+        }
+    }
+}
+
+#[test]
 fn a_whole_prompt() {
     for (n_head, n_head_kv) in [(3, 1), (2, 2), (5, 1)] {
         let rows = (0..300).map(|p| (p, 0)).collect();

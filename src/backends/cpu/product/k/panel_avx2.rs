@@ -9,7 +9,7 @@ pub(super) use super::super::panels_avx2::{TILE_ACTS, TILE_ROWS};
 use super::super::panels_avx2::{W_VECTOR, X_VECTOR, dwords, finish, for_halves, numbers, splat, vector};
 use super::super::q8_avx2::scales_8;
 use super::super::{Rows, Tile};
-use super::avx2::{Leaf, SIGNED, transpose_8};
+use super::avx2::{Leaf, SIGNED, transpose_4, transpose_8};
 use super::{X_BSUMS, X_BYTES, X_QS};
 use std::arch::x86_64::*;
 
@@ -40,6 +40,23 @@ const X_FIX_32: usize = X_FIX_4 + 16 * X_VECTOR;
 /// Bytes of a step of 3 activation rows.
 pub(super) const X_STEP: usize = (X_FIX_32 + 16 * X_VECTOR).next_multiple_of(64);
 
+/// Sixteen bytes of 8 rows by fours: register i holds bytes 4 i to 4 i + 3 of every row, lanes in the order of the rows.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn fours(rows: &[__m128i; 8]) -> [__m256i; 4] {
+    transpose_4(std::array::from_fn(|i| _mm256_set_m128i(rows[i + 4], rows[i])))
+}
+
+/// Signed bytes `low` and `high` of every lane as 16 bits.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn units(fours: __m256i, low: usize, high: usize) -> __m256i {
+    // To the upper byte of each unit, and down from there.
+    let lane = |l: usize| (0x0080_0080 | (4 * l + low) << 8 | (4 * l + high) << 24) as i32;
+    let order = _mm_setr_epi32(lane(0), lane(1), lane(2), lane(3));
+    _mm256_srai_epi16::<8>(_mm256_shuffle_epi8(fours, _mm256_broadcastsi128_si256(order)))
+}
+
 /// Packs up to 16 weight rows for tiles.
 ///
 /// # Safety
@@ -52,18 +69,24 @@ pub(super) unsafe fn pack_weights<B: Leaf>(w: &Rows, out: *mut u8) {
         for_halves(w, 256, out, step_bytes::<B>(), |row, b, step| {
             let at = b * size_of::<B>();
             let mut codes = [[_mm256_setzero_si256(); 8]; 8];
+            let mut heads = [[_mm_setzero_si128(); 8]; 2];
             for (r, p) in row.iter().enumerate() {
                 for (codes, part) in codes.iter_mut().zip(&B::codes(p.add(at))) {
                     codes[r] = *part;
                 }
-                let head: [[i8; 16]; 2] = std::mem::transmute(B::head(p.add(at)));
-                let place = |at: usize| step.add(at + 4 * r).cast::<[i16; 2]>();
-                for (j, scale) in head[0].iter().take(256 / B::SUB).enumerate() {
-                    place(W_SCALES + j * W_VECTOR).write([i16::from(*scale); 2]);
+                let [scales, mins] = B::head(p.add(at));
+                (heads[0][r], heads[1][r]) = (scales, mins);
+            }
+            let put = |at: usize, v| _mm256_store_si256(step.add(at).cast(), v);
+            for (i, fours) in fours(&heads[0]).iter().enumerate().take(64 / B::SUB) {
+                for j in 0..4 {
+                    put(W_SCALES + (4 * i + j) * W_VECTOR, units(*fours, j, j));
                 }
-                if B::HAS_MIN {
-                    for (j, mins) in head[1].as_chunks::<2>().0.iter().take(128 / B::SUB).enumerate() {
-                        place(mins_at::<B>() + j * W_VECTOR).write(mins.map(i16::from));
+            }
+            if B::HAS_MIN {
+                for (i, fours) in fours(&heads[1]).iter().enumerate().take(64 / B::SUB) {
+                    for j in 0..2 {
+                        put(mins_at::<B>() + (2 * i + j) * W_VECTOR, units(*fours, 2 * j, 2 * j + 1));
                     }
                 }
             }
