@@ -2,8 +2,9 @@
 
 use super::act_blocks::{ActBlock, block};
 use super::entry::rows;
+use super::product::prefetch;
 use super::simd::{LANES, Simd};
-use crate::backends::{KernelCtx, no_scratch, supports_all};
+use crate::backends::{KernelCtx, Operand, no_scratch, supports_all};
 use crate::ops::Op;
 use crate::ops::rms_norm::{reference, scale_of};
 
@@ -11,6 +12,16 @@ use crate::ops::rms_norm::{reference, scale_of};
 #[inline(always)]
 pub(super) fn scale<S: Simd>(s: S, x: &[f32], eps: f32) -> f32 {
     scale_of(s.dot(x, x), x.len(), eps)
+}
+
+/// Asks for row `r` of `x`, which need not exist. Columns of a product were made by other members, so parts of a row lie in
+/// the caches of other cores, and coming from there takes longer than all that is done with them.
+#[inline(always)]
+pub(super) fn ask_for_row(x: &Operand, r: usize) {
+    let row = x.ptr.wrapping_add(r * x.row_bytes);
+    for at in (0..x.row_bytes).step_by(64) {
+        prefetch(row.wrapping_add(at));
+    }
 }
 
 /// Writes `a + b` to `sum` and returns the factor of that row: one pass.
@@ -78,6 +89,9 @@ unsafe fn groups(ctx: &KernelCtx<'_>, f: impl Fn(&[f32], &[f32], &mut [f32])) {
     for item in ctx.share(x.rows as usize * per_row, 1) {
         let (r, group) = (item / per_row, item % per_row);
         let cols = group * w.len()..(group + 1) * w.len();
+        if group == 0 {
+            ask_for_row(x, r + 1);
+        }
         // SAFETY: operands are F32; the shares of threads are different groups.
         unsafe { f(&x.row_f32(r)[cols.clone()], w, out.row_f32_mut(r, cols)) }
     }

@@ -2,7 +2,7 @@
 
 use super::act_blocks::ActBlock;
 use super::entry::block_rows;
-use super::rms_norm::{apply_blocks, scale};
+use super::rms_norm::{apply_blocks, ask_for_row, scale};
 use super::simd::Simd;
 use crate::backends::{Case, KernelCtx};
 use crate::ops::Op;
@@ -58,6 +58,7 @@ unsafe fn simd<S: Simd, B: ActBlock>(s: S, ctx: &KernelCtx<'_>) {
     let Op::RmsNormQuantize(at) = ctx.op else { return };
     let (x, out) = (&ctx.args[0], &ctx.outs[0]);
     for r in ctx.share(x.rows as usize, 1) {
+        ask_for_row(x, r + 1);
         // SAFETY: operands are F32; this thread owns its rows of the result.
         let (x, w, o) = unsafe { (x.row_f32(r), ctx.args[1].f32s(), out.row_bytes_mut(r, 0..out.row_bytes)) };
         apply_blocks::<S, B>(s, x, w, scale(s, x, at.eps), o);
