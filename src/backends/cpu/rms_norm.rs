@@ -14,8 +14,8 @@ pub(super) fn scale<S: Simd>(s: S, x: &[f32], eps: f32) -> f32 {
     scale_of(s.dot(x, x), x.len(), eps)
 }
 
-/// Asks for row `r` of `x`, which need not exist. Columns of a product were made by other members, so parts of a row lie in
-/// the caches of other cores, and coming from there takes longer than all that is done with them.
+/// Asks for row `r` of `x`, which need not exist. Columns of a product were made by other members, so parts of a row
+/// may lie in the caches of other cores; waiting for a row took longer than all that is done with it.
 #[inline(always)]
 pub(super) fn ask_for_row(x: &Operand, r: usize) {
     let row = x.ptr.wrapping_add(r * x.row_bytes);

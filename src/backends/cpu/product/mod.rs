@@ -142,8 +142,8 @@ struct Acts {
     pack_direct: PackFn,
     /// Most rows of a tile.
     tile_rows: usize,
-    /// Most bytes of packed rows that a panel sweeps over. L3 will do for them, as a tile reads slower than it multiplies,
-    /// and weights are packed anew for every pass.
+    /// Most bytes of packed rows that a panel sweeps over. L3 will do for them: a tile uses each often, and weights are
+    /// packed anew for every pass.
     pass_bytes: usize,
     /// Elements of a step.
     step: usize,
