@@ -9,8 +9,8 @@ use quipu::engine::{
     Adapter, CancelToken, ContextLimit, Engine, EngineOptions, GenerateOptions, Generator, Logits,
     SamplerParams, Session, StepInput, StopReason, TraceOptions,
 };
-use quipu::loader::synth::Shape;
-use quipu::loader::{Bytes, Gguf, ParseOptions};
+use quipu::loader::synth::{Shape, synth_shape};
+use quipu::loader::{Bytes, Gguf, LoadMode, ParseOptions};
 use quipu::plan::FuseOptions;
 use quipu::quant::DType;
 use quipu::{Class, Error};
@@ -376,4 +376,40 @@ fn an_engine_moves_to_another_thread_with_its_sessions() {
     s.reset();
     let there = std::thread::spawn(move || generate(&mut e, &mut s, PROMPT, &greedy(10)));
     assert_eq!(there.join().unwrap(), here);
+}
+
+/// Weights of a mapped file move into large pages once decoding goes on, and nothing but their pages changes.
+#[test]
+fn weights_move_when_decoding_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    // Past the size up to which a file is read.
+    let shape = Shape { n_embd: 256, n_head: 8, n_head_kv: 4, head_dim: 32, n_vocab: 16_000, ..nano() };
+    synth_shape(&shape, DType::F32, 7, std::fs::File::create(&path).unwrap()).unwrap();
+    let bits = |load_mode: LoadMode, threads: usize| {
+        let options = EngineOptions { load_mode, threads: Some(threads), ..EngineOptions::default() };
+        let mut e = Engine::load(&path, options).unwrap();
+        let mut s = e.new_session().unwrap();
+        let (mut all, mut moved) = (Vec::new(), Vec::new());
+        for tokens in [&[1, 5, 9, 2][..], &[3], &[4], &[5]] {
+            e.step(&mut [StepInput { session: &mut s, tokens, logits: Logits::Last }]).unwrap();
+            all.extend(e.logits(0).unwrap().iter().map(|x| x.to_bits()));
+            moved.push(e.stats().moved_bytes);
+        }
+        (all, moved)
+    };
+    let (mapped, moved) = bits(LoadMode::Mmap, 1);
+    assert_eq!(moved, [0; 4]);
+    for threads in [1, 2] {
+        let (auto, moved) = bits(LoadMode::Auto, threads);
+        assert!(auto == mapped);
+        // Not before the first token, and then once; nowhere if the system has no large pages.
+        assert!(moved[0] == 0 && moved[1..].iter().all(|m| *m == moved[1]), "{moved:?}");
+        let thp = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
+        if thp.is_ok_and(|t| !t.contains("[never]")) {
+            // The output matrix at least, but not the embedding's table.
+            let matrix = 16_000 * 256 * 4;
+            assert!(moved[1] > matrix && moved[1] < 2 * matrix, "{moved:?}");
+        }
+    }
 }

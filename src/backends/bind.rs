@@ -5,6 +5,7 @@
 
 use super::alloc::{KvCache, StepMemory};
 use super::check::{MAX_OPERANDS, check};
+use super::movable::Movable;
 use super::observe::{NAN_BYTE, Observe, Observed, Poison, Unobserved, Watched};
 use super::probe::{NoProbe, Probe, Recorder};
 use super::team::{Ended, Member, Team};
@@ -64,7 +65,8 @@ pub struct Runner {
     plans: Vec<Bound>,
     memory: StepMemory,
     /// Keep the addresses of weights valid.
-    _files: Vec<Bytes>,
+    files: Vec<Bytes>,
+    movable: Movable,
     team: Team,
     /// The caches of the current step; kept for its capacity.
     seqs: Vec<KvSeq>,
@@ -95,6 +97,7 @@ impl Runner {
         n_outputs: u32,
         team: Team,
     ) -> Result<Runner> {
+        let movable = Movable::find(&plans, &files, find);
         let kernels = plans.iter().map(check).collect::<Result<Vec<_>>>()?;
         let memory = StepMemory::new(&plans.iter().collect::<Vec<_>>(), n_outputs, team.n_threads())?;
         let bound = plans.into_iter().zip(kernels).map(|(plan, kernels)| {
@@ -135,7 +138,7 @@ impl Runner {
             Ok(Bound { cmds: cmds.collect(), operands, stacks, plan })
         });
         let plans = bound.collect::<Result<Vec<_>>>()?;
-        Ok(Runner { plans, memory, _files: files, team, seqs: Vec::with_capacity(16), n_outputs })
+        Ok(Runner { plans, memory, files, movable, team, seqs: Vec::with_capacity(16), n_outputs })
     }
 
     /// The plan with this number.
@@ -149,6 +152,21 @@ impl Runner {
     /// Bytes of the arena, of the scratch of all threads, and of the logits.
     pub fn memory_bytes(&self) -> [u64; 3] {
         [&self.memory.arena, &self.memory.scratch, &self.memory.logits].map(|b| b.len() as u64)
+    }
+    /// Bytes of weights that [`Runner::move_weights`] would move.
+    pub fn movable_bytes(&self) -> u64 {
+        self.movable.bytes()
+    }
+    /// Moves the weights that decoding reads over and over into large pages, on all threads, where the files can be and
+    /// have not been. Returns the bytes that have moved. Addresses and contents stay.
+    ///
+    /// Errors: `WorkerPanicked` (runtime).
+    pub fn move_weights(&mut self) -> Result<u64> {
+        std::mem::take(&mut self.movable).move_all(&self.files, &mut self.team)
+    }
+    /// Leaves all weights where they are, from now on.
+    pub fn leave_weights(&mut self) {
+        self.movable = Movable::default();
     }
     /// Row `row` of the logits block: what the last step that wrote it left there. `None` past its end.
     pub fn logits(&self, row: u32) -> Option<&[f32]> {

@@ -11,6 +11,7 @@ pub mod check;
 pub mod cpu;
 pub mod isa;
 pub mod measure;
+mod movable;
 pub mod observe;
 pub mod probe;
 pub mod team;

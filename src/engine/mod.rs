@@ -81,6 +81,8 @@ pub struct Stats {
     pub passes: u64,
     /// Rows (tokens) that went through them.
     pub rows: u64,
+    /// Bytes of weights that were moved from a map of the file into large pages.
+    pub moved_bytes: u64,
 }
 
 /// A loaded model, ready to run.

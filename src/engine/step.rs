@@ -1,9 +1,9 @@
 //! One pass over the rows of several sessions.
 
 use super::{Engine, Session};
-use crate::backends::StepRows;
 use crate::backends::observe::Observed;
 use crate::backends::team::Ended;
+use crate::backends::{StepRows, alloc};
 use crate::error::{Class, Error, Problem, Result};
 use crate::plan::Phase;
 use std::ops::Range;
@@ -179,9 +179,13 @@ impl Engine {
         let mut at = Cursor::default();
         while at.input < inputs.len() {
             let of = self.rows.fill(inputs, &mut at, self.options.n_ubatch as usize, outs);
+            let n = self.rows.tokens.len();
+            let phase = self.phase_of(n);
+            if phase == Phase::Decode && self.stats.passes > 0 && self.runner.movable_bytes() > 0 {
+                self.move_weights()?;
+            }
             let rows = self.rows.step();
-            let n = rows.tokens.len();
-            let plan = super::fit::number_of(self.phase_of(n));
+            let plan = super::fit::number_of(phase);
             let first = if place == Place::Behind { rows_out } else { 0 };
             let caches = inputs[of.clone()].iter_mut().map(|i| &mut i.session.cache);
             let ended = match (&mut observer, &mut self.recorder) {
@@ -202,6 +206,20 @@ impl Engine {
         }
         self.n_logits = rows_out;
         Ok(Some(rows_out))
+    }
+
+    /// Moves weights into large pages: once, when the first token is out and others follow. It takes about as long as
+    /// reading the weights from memory three times, and what follows reads them every token.
+    #[cold]
+    fn move_weights(&mut self) -> Result<()> {
+        let bytes = self.runner.movable_bytes();
+        // The file's own pages count as available. A quarter of what there is stays for others.
+        if alloc::memory_available().is_some_and(|have| bytes > have / 4 * 3) {
+            self.runner.leave_weights();
+            return Ok(());
+        }
+        self.stats.moved_bytes = self.runner.move_weights()?;
+        Ok(())
     }
 
     /// The phase whose plan runs a pass of so many rows.

@@ -5,7 +5,7 @@ use crate::error::{Class, Error, Problem, Result, escape};
 use std::fs::File;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// Files smaller than this are read into memory under [`LoadMode::Auto`]: a copy that a later change of the file
 /// cannot hurt costs less than a few milliseconds there.
@@ -27,7 +27,8 @@ pub enum LoadMode {
     Mmap,
     /// Copy the file into memory. Later changes of the file have no effect.
     Read,
-    /// Read files below [`AUTO_READ_BYTES`], map the others.
+    /// Read files below [`AUTO_READ_BYTES`], map the others. An engine that goes on to decode moves the weights of a map
+    /// into memory of its own, in large pages ([`Bytes::move_chunk`]).
     #[default]
     Auto,
 }
@@ -75,6 +76,10 @@ struct Mapping {
     #[cfg(unix)]
     _guard: super::sigbus::Guard,
     map: memmap2::Mmap,
+    /// Chunks of it may be moved.
+    movable: bool,
+    /// One may have been, or is about to be: those pages are not the file's. Held while pages are given back.
+    moved: Mutex<bool>,
 }
 
 impl Bytes {
@@ -105,7 +110,7 @@ impl Bytes {
         let store = if read || len == 0 {
             Store::Owned(read_all(&file, path, len, progress)?)
         } else {
-            Store::Mapped(map(&file, path)?)
+            Store::Mapped(map(&file, path, mode == LoadMode::Auto)?)
         };
         Ok(Bytes(Arc::new(Inner { store, path: Some(path.to_owned()) })))
     }
@@ -135,17 +140,34 @@ impl Bytes {
 
     /// Gives the pages that lie in this part of a map back to the system, for readers that pass once: memory in use
     /// stays small however long the file is. A later read brings them back. Nothing to do for bytes that were read,
-    /// nor for a part of something else.
+    /// nor for a part of something else, nor once chunks have moved.
     pub fn release(&self, part: &[u8]) {
         #[cfg(unix)]
         if let Store::Mapped(m) = &self.0.store {
             let start = part.as_ptr().addr().wrapping_sub(m.map.as_ptr().addr());
-            if start < m.map.len() && part.len() <= m.map.len() - start {
+            let inside = start < m.map.len() && part.len() <= m.map.len() - start;
+            if inside
+                && let Ok(moved) = m.moved.lock()
+                && !*moved
+            {
                 release_pages(&m.map, start, part.len());
             }
         }
         #[cfg(not(unix))]
         let _ = part;
+    }
+
+    /// Whether chunks of these bytes may be moved.
+    pub(super) fn may_move(&self) -> bool {
+        matches!(&self.0.store, Store::Mapped(m) if m.movable)
+    }
+
+    /// From now on none of these bytes are given back. `false` if that cannot be promised.
+    pub(super) fn keep(&self) -> bool {
+        match &self.0.store {
+            Store::Mapped(m) => m.moved.lock().map(|mut moved| *moved = true).is_ok(),
+            _ => false,
+        }
     }
 
     /// Touches every page of a map on all threads of rayon's pool, so that no later read faults. Nothing to do for
@@ -229,7 +251,7 @@ fn open_regular(path: &Path) -> Result<(File, u64)> {
 }
 
 #[allow(unsafe_code)]
-fn map(file: &File, path: &Path) -> Result<Mapping> {
+fn map(file: &File, path: &Path, movable: bool) -> Result<Mapping> {
     // SAFETY: the map is read-only and private to this process. Another process can still change or truncate the
     // file; every reader of these bytes treats them as untrusted data of plain integer types, and a truncation
     // raises SIGBUS, which `sigbus` turns into one line and a documented exit code.
@@ -238,6 +260,8 @@ fn map(file: &File, path: &Path) -> Result<Mapping> {
         #[cfg(unix)]
         _guard: super::sigbus::Guard::new(&map, path),
         map,
+        movable,
+        moved: Mutex::new(false),
     })
 }
 
@@ -260,6 +284,7 @@ fn read_all(file: &File, path: &Path, len: u64, progress: &mut dyn FnMut(u64, u6
         )
     };
     let mut buf = usize::try_from(len).ok().and_then(AlignedBuf::zeroed).ok_or_else(too_big)?;
+    super::large_pages::ask_for(buf.as_mut_slice());
     let mut done = 0u64;
     for wave in buf.as_mut_slice().chunks_mut(READ_CHUNK_BYTES * READ_WAVE_CHUNKS) {
         read_wave(file, wave, done).map_err(|e| io_error(path, "cannot read", &e))?;

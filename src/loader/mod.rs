@@ -37,6 +37,7 @@ mod cursor;
 pub mod file_type;
 pub mod gguf;
 pub mod inspect;
+mod large_pages;
 mod layout;
 pub mod mix;
 mod overrides;
