@@ -39,7 +39,7 @@ macro_rules! turn {
 }
 
 // Nibbles of 32 bytes are two parts.
-turn!(BlockQ4_K, [16, 48, 80, 112], pairs: true, |v, p| bits(v[p / 2], p % 2 * 4, 15));
+turn!(BlockQ4_K, [16, 48, 80, 112], pairs: false, |v, p| bits(v[p / 2], p % 2 * 4, 15));
 // The first strip has bit p for part p.
 turn!(BlockQ5_K, [48, 80, 112, 144, 16], pairs: false, |v, p| {
     with(bits(v[p / 2], p % 2 * 4, 15), v[4], p, 4, 16)
