@@ -1,8 +1,8 @@
 //! Moves parts of a mapped file into large pages of this process.
 //!
 //! What lies in the system's file cache lies there in pages of 4 KiB, scattered over memory as they happened to be free.
-//! Reading a model from there again and again, as decoding does, is slower than from pages of 2 MiB: measured, 2 to 11 %
-//! (`benches/README.md`). So chunks of a map are copied, and each copy is put in the chunk's place: addresses and
+//! Reading a model from there again and again, as decoding does, is slower than from pages of 2 MiB: measured, 2 to 10 %
+//! and more (`benches/README.md`). So chunks of a map are copied, and each copy is put in the chunk's place: addresses and
 //! contents stay, and whoever reads meanwhile finds either. The file's pages are no longer this process's, so it needs
 //! no more memory than before; but what has moved is not shared with other processes, and not taken from it when memory
 //! is short.
