@@ -387,7 +387,9 @@ fn weights_move_when_decoding_goes_on() {
     let shape = Shape { n_embd: 256, n_head: 8, n_head_kv: 4, head_dim: 32, n_vocab: 16_000, ..nano() };
     synth_shape(&shape, DType::F32, 7, std::fs::File::create(&path).unwrap()).unwrap();
     let bits = |load_mode: LoadMode, threads: usize| {
-        let options = EngineOptions { load_mode, threads: Some(threads), ..EngineOptions::default() };
+        // What is left of the prompt behind a full pass is one row, which the plan of decoding runs.
+        let options =
+            EngineOptions { load_mode, threads: Some(threads), n_ubatch: 3, ..EngineOptions::default() };
         let mut e = Engine::load(&path, options).unwrap();
         let mut s = e.new_session().unwrap();
         let (mut all, mut moved) = (Vec::new(), Vec::new());

@@ -97,8 +97,8 @@ impl Runner {
         n_outputs: u32,
         team: Team,
     ) -> Result<Runner> {
-        let movable = Movable::find(&plans, &files, find);
         let kernels = plans.iter().map(check).collect::<Result<Vec<_>>>()?;
+        let movable = Movable::find(&plans, &files, find);
         let memory = StepMemory::new(&plans.iter().collect::<Vec<_>>(), n_outputs, team.n_threads())?;
         let bound = plans.into_iter().zip(kernels).map(|(plan, kernels)| {
             let weights =

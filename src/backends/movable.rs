@@ -14,18 +14,15 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 pub(super) struct Movable(Vec<(usize, Range<usize>)>);
 
 impl Movable {
-    /// The chunks with weights that a decode plan reads whole: all but tables of which it takes single rows.
+    /// The chunks with weights that a decode plan reads whole: all but tables of which it takes single rows. The plans have
+    /// passed [`super::check::check`].
     pub fn find(plans: &[Plan], files: &[Bytes], find: &dyn Fn(&WeightSlot) -> Option<Place>) -> Movable {
         let mut places: Vec<Place> = Vec::new();
         for plan in plans.iter().filter(|p| p.phase == Phase::Decode) {
-            for cmd in plan.cmds.rows() {
-                if plan.ops.get(cmd.op as usize).is_none_or(|op| op.kind() == OpKind::Embed) {
-                    continue;
-                }
-                let args = plan.operands.get(cmd.args()).unwrap_or_default().iter();
-                let weights = args.filter(|o| o.region == Region::Weights);
-                let slots = weights.filter_map(|o| plan.weights.rows().get(o.index as usize));
-                places.extend(slots.filter_map(find));
+            let cmds = plan.cmds.rows().iter();
+            for cmd in cmds.filter(|c| plan.ops[c.op as usize].kind() != OpKind::Embed) {
+                let weights = plan.operands[cmd.args()].iter().filter(|o| o.region == Region::Weights);
+                places.extend(weights.filter_map(|o| find(&plan.weights.rows()[o.index as usize])));
             }
         }
         let of = |i: usize| places.iter().filter(move |(f, _)| *f == i).map(|(_, range)| range.clone());

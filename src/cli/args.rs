@@ -44,7 +44,8 @@ impl ModelArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Loading")]
 pub struct LoadArgs {
-    /// Map the file or read it into memory: mmap, read or auto (read below 16 MiB)
+    /// Map the file or read it into memory: mmap, read or auto (read below 16 MiB; else map, and once generation goes on
+    /// move weights into large pages of this process)
     #[arg(long, value_name = "MODE", default_value = "auto")]
     pub load_mode: LoadMode,
     /// Refuse a model with a NaN or an infinity in a weight; reads the whole file

@@ -84,6 +84,7 @@ impl Engine {
             limit,
             rows: step::RowTable::with_capacity(options.n_ubatch as usize),
             n_logits: 0,
+            answered: false,
             stats,
             options,
         })

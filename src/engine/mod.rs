@@ -103,6 +103,8 @@ pub struct Engine {
     rows: step::RowTable,
     /// Rows of logits that the last step left.
     n_logits: u32,
+    /// Whether any pass has given logits: a first token is out, or can be.
+    answered: bool,
     stats: Stats,
 }
 

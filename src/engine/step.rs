@@ -181,7 +181,7 @@ impl Engine {
             let of = self.rows.fill(inputs, &mut at, self.options.n_ubatch as usize, outs);
             let n = self.rows.tokens.len();
             let phase = self.phase_of(n);
-            if phase == Phase::Decode && self.stats.passes > 0 && self.runner.movable_bytes() > 0 {
+            if phase == Phase::Decode && self.answered && self.runner.movable_bytes() > 0 {
                 self.move_weights()?;
             }
             let rows = self.rows.step();
@@ -201,6 +201,7 @@ impl Engine {
                 inputs[of.start + *seq as usize].session.tokens.push(*token);
             }
             rows_out = first + self.rows.out_rows.len() as u32;
+            self.answered |= !self.rows.out_rows.is_empty();
             self.stats.passes += 1;
             self.stats.rows += n as u64;
         }

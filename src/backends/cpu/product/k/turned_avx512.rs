@@ -24,7 +24,7 @@ pub(super) type Turned = [[__m512i; 8]; 6];
 pub(super) trait Turn: Leaf {
     /// Where the block's strips of 32 bytes are.
     const STRIPS: &'static [usize];
-    /// Sums of 16 products fit 16 bits.
+    /// Every 16 elements have a scale and their sums fit 16 bits: two such sums meet their scales as pairs.
     const PAIRS: bool;
     /// The codes of elements 32 p and up: register k holds elements 4 k to 4 k + 3 of every row.
     ///
