@@ -10,7 +10,7 @@ use super::nibbles::Nibbles;
 use super::panels_avx2::{W_PAIRS, code_bytes, for_halves, store_pairs};
 use super::q8_avx2::{DIRECT_ACTS, act_bytes, direct_bytes, scales_8, store_flight};
 use super::streams::{Flight, for_flights};
-use super::{Rows, Sums, prefetch};
+use super::{Rows, Sums};
 use crate::quant::IQ4_VALUES;
 use std::arch::x86_64::*;
 
@@ -116,7 +116,7 @@ unsafe fn direct_rows<T: Nibbles, const NT: usize>(flight: &Flight<8>, x: &Rows,
             // Once in a line of the cache.
             if at % 64 < T::BYTES {
                 for r in row {
-                    prefetch(r.wrapping_add(flight.ahead(at)));
+                    flight.ask(r.wrapping_add(flight.ahead(at)));
                 }
             }
             let mut a = [[_mm256_setzero_si256(); 2]; NT];

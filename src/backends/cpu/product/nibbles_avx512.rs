@@ -11,7 +11,7 @@ use super::q8_avx512::{
     DIRECT_ACTS, W_STEP, W_STEP_MIN, act_bytes, by_acts, direct_bytes, quads, scales_16, store,
 };
 use super::streams::{Flight, for_flights};
-use super::{Rows, Sums, prefetch};
+use super::{Rows, Sums};
 use crate::quant::IQ4_VALUES;
 use std::arch::x86_64::*;
 
@@ -154,7 +154,7 @@ unsafe fn direct_rows<T: Nibbles, const NT: usize>(
             // Once in a line of the cache.
             if at % 64 < T::BYTES {
                 for r in row {
-                    prefetch(r.wrapping_add(flight.ahead(at)));
+                    flight.ask(r.wrapping_add(flight.ahead(at)));
                 }
             }
             let [mut lo, mut hi] = [[_mm512_setzero_si512(); 4]; 2];

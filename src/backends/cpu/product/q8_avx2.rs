@@ -6,7 +6,7 @@
 //! input. Lanes are weight rows, as in the AVX-512 leaves. `MIN` stands for types with a minimum, which meet Q8_1.
 
 use super::streams::{Flight, for_flights};
-use super::{Rows, Sums, prefetch};
+use super::{Rows, Sums};
 use std::arch::x86_64::*;
 
 /// Bytes of a block of activations: Q8_1 or Q8_0.
@@ -109,7 +109,7 @@ unsafe fn direct_rows<const NT: usize>(flight: &Flight<8>, x: &Rows, pack: *cons
             let at = 34 * b;
             if b % 2 == 0 {
                 for r in row {
-                    prefetch(r.wrapping_add(flight.ahead(at)));
+                    flight.ask(r.wrapping_add(flight.ahead(at)));
                 }
             }
             let wd = scales_8(row, at);

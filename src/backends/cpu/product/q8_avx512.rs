@@ -10,7 +10,7 @@
 
 use super::k::avx2::transpose_8;
 use super::streams::{Flight, for_flights};
-use super::{Rows, Sums, Tile, prefetch};
+use super::{Rows, Sums, Tile};
 use std::arch::x86_64::*;
 
 /// Weight rows of a tile: two registers of 16.
@@ -137,7 +137,7 @@ unsafe fn direct_rows<const NT: usize>(flight: &Flight<16>, x: &Rows, pack: *con
             let at = 34 * b;
             if b % 2 == 0 {
                 for r in row {
-                    prefetch(r.wrapping_add(flight.ahead(at)));
+                    flight.ask(r.wrapping_add(flight.ahead(at)));
                 }
             }
             let mut q = load_16(row, at + 2).map(|q| _mm512_xor_si512(q, flip));

@@ -6,13 +6,53 @@
 //! prefetcher of the machine sees them: on one with 31 GB/s, rows of 952 bytes were read at 24 GB/s so, and at 31 as 16
 //! streams of 64 KiB.
 
-use super::{Rows, Sums};
+use super::{Rows, Sums, prefetch, prefetch_near};
+use std::sync::OnceLock;
 
 /// Bytes of weight rows that streams share before they move on together; both less and more were slower.
 pub(super) const WINDOW: usize = 1 << 20;
 
-/// Bytes that are asked for ahead of those that are used.
-const AHEAD: usize = 1024;
+/// How a processor likes to be asked for bytes before they are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Reach {
+    /// How many bytes of every stream ahead of those that are used.
+    bytes: usize,
+    /// Into the first level of the cache rather than the second.
+    near: bool,
+}
+
+impl Reach {
+    const FAR: Reach = Reach { bytes: 1024, near: false };
+    const NEAR: Reach = Reach { bytes: 384, near: true };
+
+    /// That of this machine: near on Zen 5 and what follows it, where a line that waits in the second level waits for the
+    /// few buffers of the first once more (`benches/README.md`); far elsewhere.
+    fn of_machine() -> Reach {
+        static FOUND: OnceLock<Reach> = OnceLock::new();
+        *FOUND.get_or_init(|| match vendor_and_family() {
+            Some((vendor, family)) if vendor == *b"AuthenticAMD" && family >= 0x1a => Reach::NEAR,
+            _ => Reach::FAR,
+        })
+    }
+}
+
+/// What the processor calls itself (AMD64 manual, volume 3, appendix E.3).
+fn vendor_and_family() -> Option<([u8; 12], u32)> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::__cpuid;
+        let (name, version) = (__cpuid(0), __cpuid(1).eax);
+        let mut vendor = [0; 12];
+        for (to, from) in vendor.as_chunks_mut::<4>().0.iter_mut().zip([name.ebx, name.edx, name.ecx]) {
+            *to = from.to_le_bytes();
+        }
+        let family = (version >> 8) & 15;
+        // Families from 15 on add an extended number.
+        Some((vendor, if family == 15 { family + ((version >> 20) & 255) } else { family }))
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    None
+}
 
 /// One row of every stream.
 pub(super) struct Flight<const L: usize> {
@@ -25,6 +65,7 @@ pub(super) struct Flight<const L: usize> {
     /// What to ask for: from here on, and how many 2^16ths of a byte further for each byte that is used.
     ahead: usize,
     pace: usize,
+    near: bool,
 }
 
 impl<const L: usize> Flight<L> {
@@ -35,6 +76,12 @@ impl<const L: usize> Flight<L> {
     #[inline(always)]
     pub fn ahead(&self, at: usize) -> usize {
         self.ahead + ((at * self.pace) >> 16)
+    }
+
+    /// Asks for the line at `p`, which need not be readable.
+    #[inline(always)]
+    pub fn ask(&self, p: *const u8) {
+        if self.near { prefetch_near(p) } else { prefetch(p) }
     }
 
     /// Stores the finished sums of the rows that exist.
@@ -68,15 +115,19 @@ pub(super) unsafe fn for_flights<const L: usize>(
 ) {
     let apart = w.rows.div_ceil(L);
     let cuts = x.rows.div_ceil(most);
+    let reach = Reach::of_machine();
     for first in 0..apart {
         let index = |r: usize| (first + r * apart).min(w.rows - 1);
         // SAFETY: the index is that of a row.
         let row = std::array::from_fn(|r| unsafe { w.ptr.add(index(r) * w.row_bytes) });
-        let mut flight = Flight { row, first, apart, end: w.rows, ahead: AHEAD, pace: 1 << 16 };
+        let (ahead, near) = (reach.bytes, reach.near);
+        let mut flight = Flight { row, first, apart, end: w.rows, ahead, pace: 1 << 16, near };
         for i in 0..cuts {
             if cuts > 1 {
                 flight.ahead = w.row_bytes + w.row_bytes * i / cuts;
                 flight.pace = (1 << 16) / cuts;
+                // A row of every stream is more than the first level holds.
+                flight.near = false;
             }
             let (t0, t1) = (x.rows * i / cuts, x.rows * (i + 1) / cuts);
             // SAFETY: the range lies inside the rows, the place of its first sum among the sums.
@@ -89,6 +140,13 @@ pub(super) unsafe fn for_flights<const L: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_machine_has_a_reach() {
+        assert!([Reach::NEAR, Reach::FAR].contains(&Reach::of_machine()));
+        #[cfg(target_arch = "x86_64")]
+        assert!(vendor_and_family().is_some_and(|(v, family)| v.iter().all(u8::is_ascii) && family >= 5));
+    }
 
     #[test]
     fn every_pair_is_made_once() {

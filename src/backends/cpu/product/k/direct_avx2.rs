@@ -6,7 +6,7 @@
 
 use super::super::q8_avx2::{DIRECT_ACTS, scales_8, store_flight, sum_rows};
 use super::super::streams::{Flight, for_flights};
-use super::super::{Rows, Sums, prefetch};
+use super::super::{Rows, Sums};
 use super::avx2::{Leaf, SIGNED};
 use super::{X_BSUMS, X_BYTES, X_QS};
 use std::arch::x86_64::*;
@@ -50,8 +50,9 @@ unsafe fn direct_rows<B: Leaf, const NT: usize>(flight: &Flight<8>, x: &Rows, ou
             for r in 0..rows {
                 let r = r & 7;
                 let p = row[r].add(at);
-                for line in (0..size).step_by(64) {
-                    prefetch(row[r].wrapping_add(flight.ahead(at + line)));
+                // Every line of a row once: blocks are no whole lines.
+                for at in (at.next_multiple_of(64)..at + size).step_by(64) {
+                    flight.ask(row[r].wrapping_add(flight.ahead(at)));
                 }
                 let codes = B::codes(p);
                 let [scales, least] = B::head(p);

@@ -6,7 +6,7 @@
 
 use super::super::q8_avx512::store;
 use super::super::streams::{Flight, for_flights};
-use super::super::{Rows, Sums, prefetch};
+use super::super::{Rows, Sums};
 use super::avx512::{Leaf, Order, place, sum_across, sum_parts};
 use super::turned_avx512::{self, ACTS, Turn};
 use super::{X_BSUMS, X_BYTES, X_QS};
@@ -74,6 +74,8 @@ unsafe fn direct_rows<B: Leaf, const NT: usize>(flight: &Flight<16>, x: &Rows, o
     unsafe {
         for b in 0..x.n / 256 {
             let ahead = flight.ahead(b * size).wrapping_sub(b * size);
+            // Every line of a row once: blocks are no whole lines.
+            let first = (b * size).next_multiple_of(64) - b * size;
             let mut acts = [Acts::nothing(); NT];
             for (t, acts) in acts.iter_mut().enumerate() {
                 *acts = Acts::load::<B>(x.ptr.add(t * x.row_bytes + b * X_BYTES));
@@ -87,8 +89,8 @@ unsafe fn direct_rows<B: Leaf, const NT: usize>(flight: &Flight<16>, x: &Rows, o
                 let mut lanes = [[_mm512_setzero_si512(); 4]; NT];
                 for i in 0..4 {
                     let p = row[4 * g + i];
-                    for line in (0..size).step_by(64) {
-                        prefetch(p.wrapping_add(ahead.wrapping_add(line)));
+                    for line in (first..size).step_by(64) {
+                        flight.ask(p.wrapping_add(ahead.wrapping_add(line)));
                     }
                     let codes = B::codes(p);
                     let scales = scale_lanes::<B>(head.scales.0[place(4 * g + i)].as_ptr());

@@ -6,7 +6,7 @@
 
 use super::super::q8_avx512::{load_16, quads, store, transpose_16};
 use super::super::streams::Flight;
-use super::super::{Rows, Sums, prefetch};
+use super::super::{Rows, Sums};
 use super::avx512::{Head, Leaf, Scales, dwords_4};
 use super::{X_BSUMS, X_BYTES, X_QS};
 use std::arch::x86_64::*;
@@ -48,8 +48,9 @@ pub(super) unsafe fn rows<B: Turn, const NT: usize>(flight: &Flight<16>, x: &Row
     unsafe {
         for b in 0..x.n / 256 {
             for p in flight.row {
-                for line in (0..size).step_by(64) {
-                    prefetch(p.wrapping_add(flight.ahead(b * size + line)));
+                // Every line of a row once: blocks are no whole lines.
+                for at in ((b * size).next_multiple_of(64)..(b + 1) * size).step_by(64) {
+                    flight.ask(p.wrapping_add(flight.ahead(at)));
                 }
             }
             let head = B::head(&row);
