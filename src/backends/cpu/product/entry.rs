@@ -34,12 +34,12 @@ macro_rules! float_leaves {
                 // SAFETY: the caller's promise; the features are on.
                 unsafe {
                     if x.rows == 1 {
-                        for_flights(w, x, out, 1, |flight, x, _, out| {
+                        for_flights(w, x, out, 1, 16 * W::BYTES, |flight, x, _, out| {
                             float::direct::<_, W, $one, 1>($token, flight, x, out);
                         });
                         return;
                     }
-                    for_flights(w, x, out, $most, |flight, x, _, out| match x.rows {
+                    for_flights(w, x, out, $most, 16 * W::BYTES, |flight, x, _, out| match x.rows {
                         $($dt => float::direct::<_, W, $r, $dt>($token, flight, x, out),)*
                         _ => {}
                     });

@@ -93,7 +93,7 @@ pub(super) unsafe fn direct<S: Simd, W: Weight, const R: usize, const NT: usize>
             for (r, p) in flight.row.into_iter().enumerate() {
                 // Once in a line of the cache.
                 if W::BYTES == 4 || step % 2 == 0 {
-                    flight.ask(p.wrapping_add(flight.ahead(at)));
+                    flight.ask(r, at);
                 }
                 let wv = W::load(s, p.add(at));
                 for (acc, xv) in acc.iter_mut().zip(xv) {

@@ -92,7 +92,7 @@ fn sum_rows([a, b, c, d]: [__m256i; 4]) -> __m256i {
 pub(super) unsafe fn direct<T: Nibbles>(w: &Rows, x: &Rows, pack: *const u8, out: Sums) {
     // SAFETY: the caller's promise, passed on; NT is the number of activation rows.
     unsafe {
-        for_flights(w, x, out, DIRECT_ACTS, |flight, x, t0, out| {
+        for_flights(w, x, out, DIRECT_ACTS, T::BYTES, |flight, x, t0, out| {
             let pack = pack.add(t0 * direct_bytes(x.n));
             match x.rows {
                 1 => direct_rows::<T, 1>(flight, x, pack, out),
@@ -115,8 +115,8 @@ unsafe fn direct_rows<T: Nibbles, const NT: usize>(flight: &Flight<8>, x: &Rows,
             let at = T::BYTES * b;
             // Once in a line of the cache.
             if at % 64 < T::BYTES {
-                for r in row {
-                    flight.ask(r.wrapping_add(flight.ahead(at)));
+                for r in 0..row.len() {
+                    flight.ask(r, at);
                 }
             }
             let mut a = [[_mm256_setzero_si256(); 2]; NT];

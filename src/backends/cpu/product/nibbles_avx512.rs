@@ -127,7 +127,7 @@ unsafe fn scales_and_minima<T: Nibbles>(row: &[*const u8; 16], at: usize) -> [__
 pub(super) unsafe fn direct<T: Nibbles>(w: &Rows, x: &Rows, pack: *const u8, out: Sums) {
     // SAFETY: the caller's promise, passed on.
     unsafe {
-        for_flights(w, x, out, DIRECT_ACTS, |flight, x, t0, out| {
+        for_flights(w, x, out, DIRECT_ACTS, T::BYTES, |flight, x, t0, out| {
             let pack = pack.add(t0 * direct_bytes(x.n));
             by_acts!(x.rows, direct_rows[T](flight, x, pack, out))
         });
@@ -153,8 +153,8 @@ unsafe fn direct_rows<T: Nibbles, const NT: usize>(
             let at = T::BYTES * b;
             // Once in a line of the cache.
             if at % 64 < T::BYTES {
-                for r in row {
-                    flight.ask(r.wrapping_add(flight.ahead(at)));
+                for r in 0..row.len() {
+                    flight.ask(r, at);
                 }
             }
             let [mut lo, mut hi] = [[_mm512_setzero_si512(); 4]; 2];

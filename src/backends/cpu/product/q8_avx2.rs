@@ -84,7 +84,7 @@ pub(super) const DIRECT_ACTS: usize = 3;
 pub(super) unsafe fn direct(w: &Rows, x: &Rows, pack: *const u8, out: Sums) {
     // SAFETY: the caller's promise, passed on; NT is the number of activation rows.
     unsafe {
-        for_flights(w, x, out, DIRECT_ACTS, |flight, x, t0, out| {
+        for_flights(w, x, out, DIRECT_ACTS, 34, |flight, x, t0, out| {
             let pack = pack.add(t0 * direct_bytes(x.n));
             match x.rows {
                 1 => direct_rows::<1>(flight, x, pack, out),
@@ -107,9 +107,10 @@ unsafe fn direct_rows<const NT: usize>(flight: &Flight<8>, x: &Rows, pack: *cons
         let mut acc = [_mm256_setzero_ps(); NT];
         for b in 0..blocks {
             let at = 34 * b;
-            if b % 2 == 0 {
-                for r in row {
-                    flight.ask(r.wrapping_add(flight.ahead(at)));
+            // Once in a line of the cache.
+            if at % 64 < 34 {
+                for r in 0..row.len() {
+                    flight.ask(r, at);
                 }
             }
             let wd = scales_8(row, at);

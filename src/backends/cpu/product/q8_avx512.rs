@@ -114,7 +114,7 @@ pub(super) use by_acts;
 pub(super) unsafe fn direct(w: &Rows, x: &Rows, pack: *const u8, out: Sums) {
     // SAFETY: the caller's promise, passed on.
     unsafe {
-        for_flights(w, x, out, DIRECT_ACTS, |flight, x, t0, out| {
+        for_flights(w, x, out, DIRECT_ACTS, 34, |flight, x, t0, out| {
             let pack = pack.add(t0 * direct_bytes(x.n));
             by_acts!(x.rows, direct_rows [] (flight, x, pack, out))
         });
@@ -135,9 +135,10 @@ unsafe fn direct_rows<const NT: usize>(flight: &Flight<16>, x: &Rows, pack: *con
     unsafe {
         for b in 0..x.n / 32 {
             let at = 34 * b;
-            if b % 2 == 0 {
-                for r in row {
-                    flight.ask(r.wrapping_add(flight.ahead(at)));
+            // Once in a line of the cache.
+            if at % 64 < 34 {
+                for r in 0..row.len() {
+                    flight.ask(r, at);
                 }
             }
             let mut q = load_16(row, at + 2).map(|q| _mm512_xor_si512(q, flip));

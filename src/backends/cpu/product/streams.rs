@@ -5,6 +5,9 @@
 //! in flight go to places as far apart. Neighbouring rows would be streams too, but where several share a page, no
 //! prefetcher of the machine sees them: on one with 31 GB/s, rows of 952 bytes were read at 24 GB/s so, and at 31 as 16
 //! streams of 64 KiB.
+//!
+//! That holds where a leaf goes through all rows line by line, and for the machines it was found on. On Zen 5 a leaf that
+//! takes several lines of a row before it turns to the next is served better by neighbours ([`Way::Together`]).
 
 use super::{Rows, Sums, prefetch, prefetch_near};
 use std::sync::OnceLock;
@@ -12,27 +15,36 @@ use std::sync::OnceLock;
 /// Bytes of weight rows that streams share before they move on together; both less and more were slower.
 pub(super) const WINDOW: usize = 1 << 20;
 
-/// How a processor likes to be asked for bytes before they are used.
+/// Bytes of a line of the cache.
+const LINE: usize = 64;
+
+/// How rows come from memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Reach {
-    /// How many bytes of every stream ahead of those that are used.
-    bytes: usize,
-    /// Into the first level of the cache rather than the second.
-    near: bool,
+enum Way {
+    /// A stream for every row in flight, each asked for so many bytes ahead: into the first level of the cache if `near`,
+    /// else into the second.
+    Apart { ahead: usize, near: bool },
+    /// Rows in flight are neighbours. While they are used, the bytes behind them, which the next flight uses, are asked for
+    /// in the order in which they lie.
+    Together,
 }
 
-impl Reach {
-    const FAR: Reach = Reach { bytes: 1024, near: false };
-    const NEAR: Reach = Reach { bytes: 384, near: true };
+impl Way {
+    const FAR: Way = Way::Apart { ahead: 1024, near: false };
+    const NEAR: Way = Way::Apart { ahead: 384, near: true };
 
-    /// That of this machine: near on Zen 5 and what follows it, where a line that waits in the second level waits for the
-    /// few buffers of the first once more (`benches/README.md`); far elsewhere.
-    fn of_machine() -> Reach {
-        static FOUND: OnceLock<Reach> = OnceLock::new();
-        *FOUND.get_or_init(|| match vendor_and_family() {
-            Some((vendor, family)) if vendor == *b"AuthenticAMD" && family >= 0x1a => Reach::NEAR,
-            _ => Reach::FAR,
-        })
+    /// That of this machine for leaves that use so many bytes of a row before they turn to the next.
+    ///
+    /// On Zen 5 and what follows it, lines that wait in the second level take the few buffers of the first twice, and rows
+    /// that are used by several lines at a time are no streams to its prefetchers (`benches/README.md`).
+    fn of_machine(visit: usize) -> Way {
+        static ZEN_5: OnceLock<bool> = OnceLock::new();
+        let found = || vendor_and_family().is_some_and(|(v, family)| v == *b"AuthenticAMD" && family >= 0x1a);
+        match ZEN_5.get_or_init(found) {
+            true if visit > LINE => Way::Together,
+            true => Way::NEAR,
+            false => Way::FAR,
+        }
     }
 }
 
@@ -54,34 +66,36 @@ fn vendor_and_family() -> Option<([u8; 12], u32)> {
     None
 }
 
-/// One row of every stream.
+/// The rows of a leaf that are in flight.
 pub(super) struct Flight<const L: usize> {
-    /// The rows; streams that have ended repeat the last row of all.
+    /// The rows; where there are no more, the last row of all is repeated.
     pub row: [*const u8; L],
-    /// Index of the first stream's row, how far apart the streams are, and where they end.
+    /// Index of the first row, how far apart the rows are, and where they end.
     first: usize,
     apart: usize,
     end: usize,
-    /// What to ask for: from here on, and how many 2^16ths of a byte further for each byte that is used.
+    /// What to ask for: from here on in each row, and how many 2^16ths of a byte further for each byte that is used.
     ahead: usize,
     pace: usize,
     near: bool,
+    /// Where the rows are neighbours: the next flight's, whose lines are asked for in turn instead.
+    next: Option<*const u8>,
 }
 
 impl<const L: usize> Flight<L> {
-    /// Where the bytes are, counted from a row's first one, that are to be asked for when those at `at` are used.
+    /// Asks for a line that row `r` of this or the next flight has part in, when the bytes at `at` of every row are used:
+    /// once for every row and [`LINE`] bytes.
     ///
     /// Where one cut of activation rows follows another, only the first would find memory at work, so each asks for its
-    /// part of the stream's next row.
+    /// part of what comes next.
     #[inline(always)]
-    pub fn ahead(&self, at: usize) -> usize {
-        self.ahead + ((at * self.pace) >> 16)
-    }
-
-    /// Asks for the line at `p`, which need not be readable.
-    #[inline(always)]
-    pub fn ask(&self, p: *const u8) {
-        if self.near { prefetch_near(p) } else { prefetch(p) }
+    pub fn ask(&self, r: usize, at: usize) {
+        let at = self.ahead + ((at * self.pace) >> 16);
+        match self.next {
+            Some(next) => prefetch(next.wrapping_add((at / LINE * L + r) * LINE)),
+            None if self.near => prefetch_near(self.row[r].wrapping_add(at)),
+            None => prefetch(self.row[r].wrapping_add(at)),
+        }
     }
 
     /// Stores the finished sums of the rows that exist.
@@ -101,7 +115,8 @@ impl<const L: usize> Flight<L> {
 }
 
 /// Calls `f` for every flight of weight rows and, in cuts of at most `most` and nearly equal size, all activation rows:
-/// with the cut, the number of its first row, and the place of that row's sums.
+/// with the cut, the number of its first row, and the place of that row's sums. It uses `visit` bytes of a row, or a few
+/// less, before it turns to the next.
 ///
 /// # Safety
 /// `w` and `x` describe readable rows and `out` has room for every pair.
@@ -111,20 +126,41 @@ pub(super) unsafe fn for_flights<const L: usize>(
     x: &Rows,
     out: Sums,
     most: usize,
+    visit: usize,
     f: impl Fn(&Flight<L>, &Rows, usize, Sums),
 ) {
-    let apart = w.rows.div_ceil(L);
+    // SAFETY: the caller's promise.
+    unsafe { for_flights_by(Way::of_machine(visit), w, x, out, most, f) }
+}
+
+/// # Safety
+/// As [`for_flights`].
+#[inline(always)]
+unsafe fn for_flights_by<const L: usize>(
+    way: Way,
+    w: &Rows,
+    x: &Rows,
+    out: Sums,
+    most: usize,
+    f: impl Fn(&Flight<L>, &Rows, usize, Sums),
+) {
+    let flights = w.rows.div_ceil(L);
     let cuts = x.rows.div_ceil(most);
-    let reach = Reach::of_machine();
-    for first in 0..apart {
+    for i in 0..flights {
+        let (first, apart, ahead, near) = match way {
+            Way::Apart { ahead, near } => (i, flights, ahead, near),
+            Way::Together => (i * L, 1, 0, false),
+        };
         let index = |r: usize| (first + r * apart).min(w.rows - 1);
         // SAFETY: the index is that of a row.
-        let row = std::array::from_fn(|r| unsafe { w.ptr.add(index(r) * w.row_bytes) });
-        let (ahead, near) = (reach.bytes, reach.near);
-        let mut flight = Flight { row, first, apart, end: w.rows, ahead, pace: 1 << 16, near };
+        let row: [_; L] = std::array::from_fn(|r| unsafe { w.ptr.add(index(r) * w.row_bytes) });
+        // It need not exist.
+        let next = (way == Way::Together).then(|| row[0].wrapping_add(L * w.row_bytes));
+        let mut flight = Flight { row, first, apart, end: w.rows, ahead, pace: 1 << 16, near, next };
         for i in 0..cuts {
             if cuts > 1 {
-                flight.ahead = w.row_bytes + w.row_bytes * i / cuts;
+                let whole = if next.is_some() { 0 } else { w.row_bytes };
+                flight.ahead = whole + w.row_bytes * i / cuts;
                 flight.pace = (1 << 16) / cuts;
                 // A row of every stream is more than the first level holds.
                 flight.near = false;
@@ -142,15 +178,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_machine_has_a_reach() {
-        assert!([Reach::NEAR, Reach::FAR].contains(&Reach::of_machine()));
-        #[cfg(target_arch = "x86_64")]
+    #[cfg(target_arch = "x86_64")]
+    fn the_processor_says_what_it_is() {
         assert!(vendor_and_family().is_some_and(|(v, family)| v.iter().all(u8::is_ascii) && family >= 5));
     }
 
     #[test]
     fn every_pair_is_made_once() {
-        for (rows, acts, most) in [(1, 1, 1), (7, 3, 2), (16, 8, 8), (17, 9, 8), (33, 5, 3), (100, 24, 8)] {
+        let sizes = [(1, 1, 1), (7, 3, 2), (16, 8, 8), (17, 9, 8), (33, 5, 3), (100, 24, 8)];
+        let ways = [Way::FAR, Way::NEAR, Way::Together];
+        for ((rows, acts, most), way) in sizes.into_iter().flat_map(|s| ways.map(|w| (s, w))) {
             // Row r is one byte, r; an activation row is one byte, too.
             let weights: Vec<u8> = (0..rows as u8).collect();
             let x: Vec<u8> = (0..acts as u8).collect();
@@ -159,7 +196,7 @@ mod tests {
             let out = Sums { ptr: sums.as_mut_ptr(), stride: rows };
             // SAFETY: rows of one byte, and a place for each pair.
             unsafe {
-                for_flights::<8>(&view(&weights), &view(&x), out, most, |flight, x, t0, out| {
+                for_flights_by::<8>(way, &view(&weights), &view(&x), out, most, |flight, x, t0, out| {
                     assert!(x.rows <= most);
                     for t in 0..x.rows {
                         assert_eq!(usize::from(*x.ptr.add(t)), t0 + t);
@@ -171,7 +208,7 @@ mod tests {
                 });
             }
             for (i, sum) in sums.iter().enumerate() {
-                assert_eq!(*sum, (1 + i % rows + 100 * (i / rows)) as f32, "{rows} x {acts}, {i}");
+                assert_eq!(*sum, (1 + i % rows + 100 * (i / rows)) as f32, "{rows} x {acts}, {i}, {way:?}");
             }
         }
     }

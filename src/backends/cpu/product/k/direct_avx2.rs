@@ -20,7 +20,7 @@ use std::arch::x86_64::*;
 pub(super) unsafe fn direct<B: Leaf>(w: &Rows, x: &Rows, _: *const u8, out: Sums) {
     // SAFETY: the caller's promise, passed on; NT is the number of activation rows.
     unsafe {
-        for_flights(w, x, out, DIRECT_ACTS, |flight, x, _, out| match x.rows {
+        for_flights(w, x, out, DIRECT_ACTS, size_of::<B>(), |flight, x, _, out| match x.rows {
             1 => direct_rows::<B, 1>(flight, x, out),
             2 => direct_rows::<B, 2>(flight, x, out),
             _ => direct_rows::<B, 3>(flight, x, out),
@@ -52,7 +52,7 @@ unsafe fn direct_rows<B: Leaf, const NT: usize>(flight: &Flight<8>, x: &Rows, ou
                 let p = row[r].add(at);
                 // Every line of a row once: blocks are no whole lines.
                 for at in (at.next_multiple_of(64)..at + size).step_by(64) {
-                    flight.ask(row[r].wrapping_add(flight.ahead(at)));
+                    flight.ask(r, at);
                 }
                 let codes = B::codes(p);
                 let [scales, least] = B::head(p);

@@ -53,7 +53,7 @@ impl<B: Leaf> Of<B> {
 pub(super) unsafe fn direct<B: Turn>(w: &Rows, x: &Rows, _: *const u8, out: Sums) {
     // SAFETY: the caller's promise, passed on.
     unsafe {
-        for_flights(w, x, out, ACTS, |flight, x, _, out| match x.rows {
+        for_flights(w, x, out, ACTS, size_of::<B>(), |flight, x, _, out| match x.rows {
             1 => direct_rows::<B, 1>(flight, x, out),
             2 => direct_rows::<B, 2>(flight, x, out),
             3 | 4 => turned_avx512::rows::<B, 4>(flight, x, out),
@@ -73,9 +73,6 @@ unsafe fn direct_rows<B: Leaf, const NT: usize>(flight: &Flight<16>, x: &Rows, o
     // SAFETY: the caller's promise; every block read lies in its row; prefetches may point anywhere.
     unsafe {
         for b in 0..x.n / 256 {
-            let ahead = flight.ahead(b * size).wrapping_sub(b * size);
-            // Every line of a row once: blocks are no whole lines.
-            let first = (b * size).next_multiple_of(64) - b * size;
             let mut acts = [Acts::nothing(); NT];
             for (t, acts) in acts.iter_mut().enumerate() {
                 *acts = Acts::load::<B>(x.ptr.add(t * x.row_bytes + b * X_BYTES));
@@ -89,8 +86,9 @@ unsafe fn direct_rows<B: Leaf, const NT: usize>(flight: &Flight<16>, x: &Rows, o
                 let mut lanes = [[_mm512_setzero_si512(); 4]; NT];
                 for i in 0..4 {
                     let p = row[4 * g + i];
-                    for line in (first..size).step_by(64) {
-                        flight.ask(p.wrapping_add(ahead.wrapping_add(line)));
+                    // Every line of a row once: blocks are no whole lines.
+                    for at in ((b * size).next_multiple_of(64)..(b + 1) * size).step_by(64) {
+                        flight.ask(4 * g + i, at);
                     }
                     let codes = B::codes(p);
                     let scales = scale_lanes::<B>(head.scales.0[place(4 * g + i)].as_ptr());

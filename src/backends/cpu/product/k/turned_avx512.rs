@@ -47,10 +47,10 @@ pub(super) unsafe fn rows<B: Turn, const NT: usize>(flight: &Flight<16>, x: &Row
     // SAFETY: the caller's promise; every block read lies in its row; prefetches may point anywhere.
     unsafe {
         for b in 0..x.n / 256 {
-            for p in flight.row {
+            for r in 0..flight.row.len() {
                 // Every line of a row once: blocks are no whole lines.
                 for at in ((b * size).next_multiple_of(64)..(b + 1) * size).step_by(64) {
-                    flight.ask(p.wrapping_add(flight.ahead(at)));
+                    flight.ask(r, at);
                 }
             }
             let head = B::head(&row);
