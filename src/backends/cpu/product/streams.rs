@@ -35,8 +35,8 @@ impl Way {
 
     /// That of this machine for leaves that use so many bytes of a row before they turn to the next.
     ///
-    /// Measured on Zen 5 (`benches/README.md`): near is up to a fifth faster than far; where several lines of a row are used
-    /// at a time, together is up to a third faster than either, where fewer are, a sixth slower than near.
+    /// Measured on Zen 5 (`benches/README.md`): near is up to a fourth faster than far; where several lines of a row are used
+    /// at a time, together is up to a third faster than near, where fewer are, a sixth slower.
     fn of_machine(visit: usize) -> Way {
         static ZEN_5: OnceLock<bool> = OnceLock::new();
         let found = || vendor_and_family().is_some_and(|(v, family)| v == *b"AuthenticAMD" && family >= 0x1a);
