@@ -13,7 +13,7 @@ fn block_sum(w: &[i8; 32], x: &[i8; 32]) -> i32 {
 /// # Safety
 /// `w` describes readable rows of whole blocks `B`, `x` rows as long of Q8_1 blocks if the type has a minimum, else
 /// of Q8_0 blocks; `out` has room for every pair.
-pub(super) unsafe fn direct<B: Block32>(w: &Rows, x: &Rows, _: *const u8, out: Sums) {
+pub(super) unsafe fn direct<B: Block32>(w: &Rows, x: &Rows, _: *mut u8, out: Sums) {
     for r in 0..w.rows {
         for t in 0..x.rows {
             // SAFETY: the caller's promise: both rows hold n / 32 blocks, which are read unaligned.

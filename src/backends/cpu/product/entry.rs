@@ -30,7 +30,7 @@ macro_rules! float_leaves {
             /// # Safety
             /// As [`float::direct`], for any number of activation rows.
             #[$feature]
-            unsafe fn direct<W: Weight>(w: &Rows, x: &Rows, _: *const u8, out: Sums) {
+            unsafe fn direct<W: Weight>(w: &Rows, x: &Rows, _: *mut u8, out: Sums) {
                 // SAFETY: the caller's promise; the features are on.
                 unsafe {
                     if x.rows == 1 {

@@ -10,6 +10,10 @@
 mod block32_plain;
 mod entry;
 mod float;
+#[cfg(target_arch = "x86_64")]
+mod in_order;
+#[cfg(target_arch = "x86_64")]
+mod in_order_avx512;
 mod k;
 mod matmul;
 #[cfg(target_arch = "x86_64")]
@@ -128,7 +132,7 @@ impl Ahead {
 }
 
 /// Sums of all weight rows against few activation rows: weights, activations, what `pack_direct` made, results.
-type DirectFn = unsafe fn(&Rows, &Rows, *const u8, Sums);
+type DirectFn = unsafe fn(&Rows, &Rows, *mut u8, Sums);
 /// Packs rows: source and destination.
 type PackFn = unsafe fn(&Rows, *mut u8);
 /// Makes one tile.

@@ -89,7 +89,7 @@ fn sum_rows([a, b, c, d]: [__m256i; 4]) -> __m256i {
 /// AVX2 is there; `w` describes readable rows of blocks `T`, `x` rows as long of the activations that meet them,
 /// `pack` is what [`super::q8_avx2::pack_direct`] made of `x`, and `out` has room for every pair.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn direct<T: Nibbles>(w: &Rows, x: &Rows, pack: *const u8, out: Sums) {
+pub(super) unsafe fn direct<T: Nibbles>(w: &Rows, x: &Rows, pack: *mut u8, out: Sums) {
     // SAFETY: the caller's promise, passed on; NT is the number of activation rows.
     unsafe {
         for_flights(w, x, out, DIRECT_ACTS, T::BYTES, |flight, x, t0, out| {

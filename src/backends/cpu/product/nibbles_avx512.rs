@@ -11,7 +11,7 @@ use super::q8_avx512::{
     DIRECT_ACTS, W_STEP, W_STEP_MIN, act_bytes, by_acts, direct_bytes, quads, scales_16, store,
 };
 use super::streams::{Flight, for_flights};
-use super::{Rows, Sums};
+use super::{Rows, Sums, in_order, in_order_avx512};
 use crate::quant::IQ4_VALUES;
 use std::arch::x86_64::*;
 
@@ -46,7 +46,7 @@ unsafe fn load_4(row: &[*const u8; 16], i: usize, at: usize) -> __m512i {
 /// # Safety
 /// AVX-512 is there, `i` is below 4 and every row has a readable block at `at`.
 #[inline(always)]
-unsafe fn codes_4<T: Nibbles>(row: &[*const u8; 16], i: usize, at: usize) -> [__m512i; 2] {
+pub(super) unsafe fn codes_4<T: Nibbles>(row: &[*const u8; 16], i: usize, at: usize) -> [__m512i; 2] {
     // SAFETY: the caller's promise; the fifth bits are followed by the nibbles, so 16 bytes are there too. The table
     // is 16 bytes.
     unsafe {
@@ -77,7 +77,7 @@ unsafe fn codes_4<T: Nibbles>(row: &[*const u8; 16], i: usize, at: usize) -> [__
 /// Sums of the 4 dwords of each row, in the arrangement of [`load_4`], as lanes in the order of the rows.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-fn sum_rows([a, b, c, d]: [__m512i; 4]) -> __m512i {
+pub(super) fn sum_rows([a, b, c, d]: [__m512i; 4]) -> __m512i {
     let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
     let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
     _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd))
@@ -102,7 +102,7 @@ fn transpose_4([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
 /// # Safety
 /// AVX-512 is there and every row has a readable block at `at`.
 #[inline(always)]
-unsafe fn scales_and_minima<T: Nibbles>(row: &[*const u8; 16], at: usize) -> [__m512; 2] {
+pub(super) unsafe fn scales_and_minima<T: Nibbles>(row: &[*const u8; 16], at: usize) -> [__m512; 2] {
     // SAFETY: the caller's promise; a block with a minimum starts with two f16. The array is 64 bytes.
     unsafe {
         if !T::HAS_MIN {
@@ -124,9 +124,12 @@ unsafe fn scales_and_minima<T: Nibbles>(row: &[*const u8; 16], at: usize) -> [__
 /// AVX-512 with VNNI is there; `w` describes readable rows of blocks `T`, `x` rows as long of the activations that
 /// meet them, `pack` is what [`super::q8_avx512::pack_direct`] made of `x`, and `out` has room for every pair.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-pub(super) unsafe fn direct<T: Nibbles>(w: &Rows, x: &Rows, pack: *const u8, out: Sums) {
+pub(super) unsafe fn direct<T: Nibbles>(w: &Rows, x: &Rows, pack: *mut u8, out: Sums) {
     // SAFETY: the caller's promise, passed on.
     unsafe {
+        if x.rows == 1 && std::env::var_os("OLD").is_none() && in_order::takes(w, x.n / 32) {
+            return in_order_avx512::direct::<T>(w, x, pack, out);
+        }
         for_flights(w, x, out, DIRECT_ACTS, T::BYTES, |flight, x, t0, out| {
             let pack = pack.add(t0 * direct_bytes(x.n));
             by_acts!(x.rows, direct_rows[T](flight, x, pack, out))

@@ -81,7 +81,7 @@ pub(super) const DIRECT_ACTS: usize = 3;
 /// AVX2 is there; `w` and `x` describe readable rows of Q8_0 blocks of one length, and `out` has room for every
 /// pair; `pack` is what [`pack_direct`] made of `x`.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn direct(w: &Rows, x: &Rows, pack: *const u8, out: Sums) {
+pub(super) unsafe fn direct(w: &Rows, x: &Rows, pack: *mut u8, out: Sums) {
     // SAFETY: the caller's promise, passed on; NT is the number of activation rows.
     unsafe {
         for_flights(w, x, out, DIRECT_ACTS, 34, |flight, x, t0, out| {

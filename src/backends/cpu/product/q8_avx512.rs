@@ -10,7 +10,8 @@
 
 use super::k::avx2::transpose_8;
 use super::streams::{Flight, for_flights};
-use super::{Rows, Sums, Tile};
+use super::{Rows, Sums, Tile, in_order, in_order_avx512};
+use crate::quant::BlockQ8_0;
 use std::arch::x86_64::*;
 
 /// Weight rows of a tile: two registers of 16.
@@ -33,8 +34,14 @@ pub(super) const fn act_bytes(min: bool) -> usize {
 }
 
 /// Bytes that [`pack_direct`] makes per row: a scale and a correction, or scaled sum, per block.
-pub(super) fn direct_bytes(n: usize) -> usize {
+pub(super) fn cell_bytes(n: usize) -> usize {
     (n / 32 * 8).next_multiple_of(64)
+}
+
+/// Bytes of the direct path per row: what [`pack_direct`] makes, and activations as [`super::in_order_avx512`] arranges
+/// them.
+pub(super) fn direct_bytes(n: usize) -> usize {
+    cell_bytes(n) + in_order_avx512::bytes(n)
 }
 
 /// Scales and corrections of activation rows, `[row][block] (f32, i32)`, or scales and scaled sums, `(f32, f32)`.
@@ -111,9 +118,12 @@ pub(super) use by_acts;
 /// AVX-512 with VNNI is there; `w` and `x` describe readable rows of Q8_0 blocks of one length, `pack` is what
 /// [`pack_direct`] made of `x`, and `out` has room for every pair.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-pub(super) unsafe fn direct(w: &Rows, x: &Rows, pack: *const u8, out: Sums) {
+pub(super) unsafe fn direct(w: &Rows, x: &Rows, pack: *mut u8, out: Sums) {
     // SAFETY: the caller's promise, passed on.
     unsafe {
+        if x.rows == 1 && std::env::var_os("OLD").is_none() && in_order::takes(w, x.n / 32) {
+            return in_order_avx512::direct::<BlockQ8_0>(w, x, pack, out);
+        }
         for_flights(w, x, out, DIRECT_ACTS, 34, |flight, x, t0, out| {
             let pack = pack.add(t0 * direct_bytes(x.n));
             by_acts!(x.rows, direct_rows [] (flight, x, pack, out))
@@ -238,7 +248,7 @@ pub(super) unsafe fn scales_16(row: &[*const u8; 16], at: usize) -> __m512 {
 /// Sums of the 8 dwords of each row, in the arrangement of [`load_16`], as lanes in the order of the rows.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-fn sum_rows(p: [__m512i; 8]) -> __m512i {
+pub(super) fn sum_rows(p: [__m512i; 8]) -> __m512i {
     let mut pairs = [_mm512_setzero_si512(); 4];
     for i in 0..4 {
         let (a, b) = (p[2 * i], p[2 * i + 1]);

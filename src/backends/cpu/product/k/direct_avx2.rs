@@ -17,7 +17,7 @@ use std::arch::x86_64::*;
 /// AVX2 is there; `w` and `x` describe readable rows of blocks of the type and of Q8_K blocks, of one length, and
 /// `out` has room for every pair.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn direct<B: Leaf>(w: &Rows, x: &Rows, _: *const u8, out: Sums) {
+pub(super) unsafe fn direct<B: Leaf>(w: &Rows, x: &Rows, _: *mut u8, out: Sums) {
     // SAFETY: the caller's promise, passed on; NT is the number of activation rows.
     unsafe {
         for_flights(w, x, out, DIRECT_ACTS, size_of::<B>(), |flight, x, _, out| match x.rows {

@@ -50,9 +50,12 @@ impl<B: Leaf> Of<B> {
 /// AVX-512 with VNNI is there; `w` and `x` describe readable rows of blocks of the type and of Q8_K blocks, of one
 /// length, and `out` has room for every pair.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-pub(super) unsafe fn direct<B: Turn>(w: &Rows, x: &Rows, _: *const u8, out: Sums) {
+pub(super) unsafe fn direct<B: Turn>(w: &Rows, x: &Rows, pack: *mut u8, out: Sums) {
     // SAFETY: the caller's promise, passed on.
     unsafe {
+        if x.rows == 1 && std::env::var_os("OLD").is_none() && super::super::in_order::takes(w, x.n / 256) {
+            return super::in_order_avx512::direct::<B>(w, x, pack, out);
+        }
         for_flights(w, x, out, ACTS, size_of::<B>(), |flight, x, _, out| match x.rows {
             1 => direct_rows::<B, 1>(flight, x, out),
             2 => direct_rows::<B, 2>(flight, x, out),
@@ -125,7 +128,7 @@ unsafe fn direct_rows<B: Leaf, const NT: usize>(flight: &Flight<16>, x: &Rows, o
 /// AVX-512 is there and `scales` points to 16 bytes.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-unsafe fn scale_lanes<B: Leaf>(scales: *const i8) -> [__m512i; 2] {
+pub(super) unsafe fn scale_lanes<B: Leaf>(scales: *const i8) -> [__m512i; 2] {
     let p = const { &Of::<B>::PAIRS };
     // SAFETY: the caller's promise; every array of indices is 64 bytes.
     unsafe {
@@ -149,12 +152,12 @@ unsafe fn scale_lanes<B: Leaf>(scales: *const i8) -> [__m512i; 2] {
 
 /// A block of one activation row, in the order of the weight's codes.
 #[derive(Clone, Copy)]
-struct Acts {
-    qs: [__m512i; 4],
+pub(super) struct Acts {
+    pub qs: [__m512i; 4],
     /// What the bias of the codes adds to each lane of products, negative.
-    fix: [__m512i; 4],
+    pub fix: [__m512i; 4],
     /// Sums that meet the minima, as [`super::avx512::Head::mins`] has them.
-    sums: [__m512i; 2],
+    pub sums: [__m512i; 2],
     d: __m512,
 }
 
@@ -170,7 +173,7 @@ impl Acts {
     /// AVX-512 with VNNI is there and `p` points to a readable Q8_K block.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-    unsafe fn load<B: Leaf>(p: *const u8) -> Acts {
+    pub unsafe fn load<B: Leaf>(p: *const u8) -> Acts {
         let zero = _mm512_setzero_si512();
         let mut x = Acts::nothing();
         // SAFETY: the caller's promise; the orders hold every multiple of 16 below 256.
@@ -200,10 +203,30 @@ impl Acts {
         x
     }
 
+    /// Quants and corrections that lie in memory, one after the other.
+    ///
+    /// # Safety
+    /// AVX-512 is there and `p`, 64-byte aligned, points to 8 registers.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+    pub unsafe fn arranged<B: Leaf>(p: *const u8) -> Acts {
+        let mut x = Acts::nothing();
+        for i in 0..4 {
+            // SAFETY: the caller's promise.
+            unsafe {
+                x.qs[i] = _mm512_load_si512(p.add(64 * i).cast());
+                if B::BIAS != 0 {
+                    x.fix[i] = _mm512_load_si512(p.add(64 * (4 + i)).cast());
+                }
+            }
+        }
+        x
+    }
+
     /// Lanes that add up to a row's exact sum.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-    fn sum<B: Leaf>(&self, codes: &[__m512i; 4], scales: &[__m512i; 2]) -> __m512i {
+    pub fn sum<B: Leaf>(&self, codes: &[__m512i; 4], scales: &[__m512i; 2]) -> __m512i {
         let products = |i: usize, from| _mm512_dpbusd_epi32(from, codes[i], self.qs[i]);
         if B::WIDE {
             // Registers 2 i and 2 i + 1 have the same scales.

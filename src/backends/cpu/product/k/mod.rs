@@ -15,6 +15,8 @@ mod direct_avx2;
 #[cfg(target_arch = "x86_64")]
 mod direct_avx512;
 #[cfg(target_arch = "x86_64")]
+mod in_order_avx512;
+#[cfg(target_arch = "x86_64")]
 mod panel_amx;
 #[cfg(target_arch = "x86_64")]
 mod panel_avx2;
@@ -127,7 +129,10 @@ const fn avx2_core<B: avx2::Leaf>() -> Core {
 }
 
 #[cfg(target_arch = "x86_64")]
-static AVX512_ACTS: Acts = panel_acts(panel_avx512::TILE_ACTS, panel_avx512::X_STEP, panel_avx512::pack_acts);
+static AVX512_ACTS: Acts = Acts {
+    direct_bytes: in_order_avx512::bytes,
+    ..panel_acts(panel_avx512::TILE_ACTS, panel_avx512::X_STEP, panel_avx512::pack_acts)
+};
 
 #[cfg(target_arch = "x86_64")]
 const fn avx512_core<B: turned_avx512::Turn>() -> Core {
@@ -153,7 +158,10 @@ const fn avx512_core<B: turned_avx512::Turn>() -> Core {
 }
 
 #[cfg(target_arch = "x86_64")]
-static AMX_ACTS: Acts = panel_acts(tiles_amx::TILE_ACTS, panel_amx::X_STEP, panel_amx::pack_acts);
+static AMX_ACTS: Acts = Acts {
+    direct_bytes: in_order_avx512::bytes,
+    ..panel_acts(tiles_amx::TILE_ACTS, panel_amx::X_STEP, panel_amx::pack_acts)
+};
 
 #[cfg(target_arch = "x86_64")]
 const fn amx_core<B: turned_avx512::Turn>() -> Core {

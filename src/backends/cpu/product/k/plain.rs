@@ -8,7 +8,7 @@ use super::{Named, X_BYTES};
 /// # Safety
 /// `w` and `x` describe readable rows of blocks of the type and of Q8_K blocks, of one length; `out` has room for
 /// every pair.
-pub(super) unsafe fn direct<B: Named>(w: &Rows, x: &Rows, _: *const u8, out: Sums) {
+pub(super) unsafe fn direct<B: Named>(w: &Rows, x: &Rows, _: *mut u8, out: Sums) {
     let Some(dot) = B::TYPE.codec().and_then(|c| c.dot) else { return };
     let blocks = w.n / 256;
     for r in 0..w.rows {

@@ -1,0 +1,142 @@
+//! The direct path for one activation row where weights come fastest as one stream: byte after byte, row after row.
+//!
+//! Lanes are not rows but successive blocks, whichever rows they belong to. What a block brings to its row, factors and
+//! exact sums, waits in [`Terms`] until some rows are complete; then lanes become rows, and each row's terms are added in
+//! the order in which all leaves add them.
+
+use super::k::avx2::transpose_8;
+use super::{Rows, Sums, prefetch_near};
+use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
+
+/// Blocks of a step.
+pub(super) const STEP: usize = 16;
+/// Most blocks whose terms wait. Half a first level of the cache, with minima.
+const CELLS: usize = 1024;
+/// Rows that are added up together.
+const LANES: usize = 8;
+/// Most rows in flight.
+const ROWS: usize = 16;
+
+/// How far ahead weights are asked for.
+const AHEAD: usize = 8192;
+
+/// Asks for what lies ahead of `bytes` bytes that are used now.
+#[inline(always)]
+pub(super) fn ask(p: *const u8, bytes: usize) {
+    for at in (0..bytes).step_by(64) {
+        prefetch_near(p.wrapping_add(AHEAD + at));
+    }
+}
+
+/// Terms of blocks: a row's sum is that of `d * s + dmin * smin`.
+#[repr(C, align(64))]
+pub(super) struct Terms {
+    d: [f32; CELLS + LANES],
+    s: [f32; CELLS + LANES],
+    dmin: [f32; CELLS + LANES],
+    smin: [f32; CELLS + LANES],
+}
+
+/// Where a step leaves its terms: places for [`STEP`] of each kind.
+pub(super) struct Places {
+    pub d: *mut f32,
+    pub s: *mut f32,
+    pub dmin: *mut f32,
+    pub smin: *mut f32,
+}
+
+/// Whether these rows of `blocks` blocks can be taken so: there are blocks for a step, and room for the terms of a row.
+pub(super) fn takes(w: &Rows, blocks: usize) -> bool {
+    (1..=CELLS).contains(&blocks) && w.rows.min(CELLS / blocks.max(1)).min(ROWS) * blocks >= STEP
+}
+
+/// Sums of all weight rows, each of `blocks` blocks of `size` bytes, against one activation row. `step` gets the first of
+/// [`STEP`] successive blocks, the index that it has in its row, and the places of their terms.
+///
+/// # Safety
+/// AVX2 is there, [`takes`] agreed, rows follow each other without gaps, `out` has room for a sum of every row, and `step`
+/// writes all terms of its blocks; those of minima only if `MIN`.
+#[inline(always)]
+pub(super) unsafe fn sums<const MIN: bool>(
+    w: &Rows,
+    blocks: usize,
+    size: usize,
+    out: Sums,
+    step: impl Fn(*const u8, usize, &Places),
+) {
+    let mut terms = MaybeUninit::<Terms>::uninit();
+    let terms = terms.as_mut_ptr();
+    let flight = (CELLS / blocks).min(ROWS).min(w.rows);
+    let cells = flight * blocks;
+    for first in (0..w.rows).step_by(flight) {
+        // The last flight makes some rows again, so that all are of one size.
+        let first = first.min(w.rows - flight);
+        // SAFETY: `first + flight` rows are there, of `cells` blocks in all, at most CELLS and at least STEP: the last step
+        // starts early enough to end with them. Behind the terms there is room for LANES more.
+        unsafe {
+            let base = w.ptr.add(first * w.row_bytes);
+            let places = |at: usize| Places {
+                d: (&raw mut (*terms).d).cast::<f32>().add(at),
+                s: (&raw mut (*terms).s).cast::<f32>().add(at),
+                dmin: (&raw mut (*terms).dmin).cast::<f32>().add(at),
+                smin: (&raw mut (*terms).smin).cast::<f32>().add(at),
+            };
+            let mut index = 0;
+            for at in (0..cells).step_by(STEP) {
+                if at + STEP <= cells {
+                    step(base.add(at * size), index, &places(at));
+                } else {
+                    let at = cells - STEP;
+                    step(base.add(at * size), at % blocks, &places(at));
+                }
+                index += STEP;
+                while index >= blocks {
+                    index -= blocks;
+                }
+            }
+            let end = places(cells);
+            for end in [end.d, end.s, end.dmin, end.smin].into_iter().take(if MIN { 4 } else { 2 }) {
+                _mm256_storeu_ps(end, _mm256_setzero_ps());
+            }
+            for row in (0..flight).step_by(LANES) {
+                let there = (flight - row).min(LANES);
+                let sums = add::<MIN>(&places(row * blocks), blocks, there);
+                let out = out.ptr.add(first + row);
+                if there == LANES {
+                    _mm256_storeu_ps(out, sums);
+                } else {
+                    let mut all = [0f32; LANES];
+                    _mm256_storeu_ps(all.as_mut_ptr(), sums);
+                    std::ptr::copy_nonoverlapping(all.as_ptr(), out, there);
+                }
+            }
+        }
+    }
+}
+
+/// The sums of up to [`LANES`] rows, from the terms of `there` rows.
+///
+/// # Safety
+/// AVX2 is there; `from` points to the terms of the first row, and [`LANES`] more than those of the rows are readable.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn add<const MIN: bool>(from: &Places, blocks: usize, there: usize) -> __m256 {
+    let mut acc = _mm256_setzero_ps();
+    for b in (0..blocks).step_by(LANES) {
+        // SAFETY: the caller's promise; rows that are not there repeat the last one.
+        let columns = |from: *const f32| unsafe {
+            let row = |r: usize| _mm256_loadu_si256(from.add(r.min(there - 1) * blocks + b).cast());
+            transpose_8(std::array::from_fn(row)).map(|v| _mm256_castsi256_ps(v))
+        };
+        let (d, s) = (columns(from.d), columns(from.s));
+        let (dmin, smin) = if MIN { (columns(from.dmin), columns(from.smin)) } else { (d, s) };
+        for k in 0..(blocks - b).min(LANES) {
+            acc = _mm256_fmadd_ps(d[k], s[k], acc);
+            if MIN {
+                acc = _mm256_fmadd_ps(dmin[k], smin[k], acc);
+            }
+        }
+    }
+    acc
+}
