@@ -143,7 +143,7 @@ const fn block32_plain<B: Block32>() -> Core {
 #[cfg(target_arch = "x86_64")]
 const fn acts_avx2<const MIN: bool>() -> Acts {
     Acts {
-        direct_bytes: q8_avx2::direct_bytes,
+        direct_bytes: super::in_order_acts::bytes,
         pack_direct: q8_avx2::pack_direct::<MIN>,
         tile_rows: panels_avx2::TILE_ACTS,
         pass_bytes: 1 << 20,
@@ -197,7 +197,7 @@ const fn codes_avx2<T: Nibbles>() -> Core {
 #[cfg(target_arch = "x86_64")]
 const fn acts_avx512<const MIN: bool>() -> Acts {
     Acts {
-        direct_bytes: q8_avx512::direct_bytes,
+        direct_bytes: super::in_order_acts::bytes,
         pack_direct: q8_avx512::pack_direct::<MIN>,
         tile_rows: q8_avx512::TILE_ACTS,
         pass_bytes: 1 << 22,

@@ -6,10 +6,9 @@
 //! below their codes, times the sum of the activations, is taken off the finished integer sum.
 //! What loads and unpacks is `inline(always)`, without features of its own: a call would pass registers by memory.
 
+use super::in_order_acts::bytes as direct_bytes;
 use super::nibbles::Nibbles;
-use super::q8_avx512::{
-    DIRECT_ACTS, W_STEP, W_STEP_MIN, act_bytes, by_acts, direct_bytes, quads, scales_16, store,
-};
+use super::q8_avx512::{DIRECT_ACTS, W_STEP, W_STEP_MIN, act_bytes, by_acts, quads, scales_16, store};
 use super::streams::{Flight, for_flights};
 use super::{Rows, Sums, in_order, in_order_avx512};
 use crate::quant::IQ4_VALUES;
@@ -31,7 +30,7 @@ const TABLE: [u8; 16] = {
 /// # Safety
 /// AVX-512 is there, `i` is below 4 and every row has 16 readable bytes at `at`.
 #[inline(always)]
-unsafe fn load_4(row: &[*const u8; 16], i: usize, at: usize) -> __m512i {
+pub(super) unsafe fn load_4(row: &[*const u8; 16], i: usize, at: usize) -> __m512i {
     // SAFETY: the caller's promise.
     unsafe {
         let q = _mm512_castsi128_si512(_mm_loadu_si128(row[i].add(at).cast()));
@@ -41,36 +40,46 @@ unsafe fn load_4(row: &[*const u8; 16], i: usize, at: usize) -> __m512i {
     }
 }
 
-/// The unsigned codes of elements 0 to 15 and of elements 16 to 31, rows as in [`load_4`].
+/// The unsigned codes of elements 0 to 15 and of elements 16 to 31, from the nibbles of four blocks and, as masks of bytes,
+/// the fifth bits of either.
+///
+/// # Safety
+/// AVX-512 is there.
+#[inline(always)]
+pub(super) unsafe fn codes<T: Nibbles>(nibbles: __m512i, fifth: [u64; 2]) -> [__m512i; 2] {
+    // SAFETY: the caller's promise. The table is 16 bytes.
+    unsafe {
+        let low = _mm512_set1_epi8(15);
+        let halves = [_mm512_and_si512(nibbles, low), _mm512_and_si512(_mm512_srli_epi16::<4>(nibbles), low)];
+        if T::FIFTH {
+            let bit = _mm512_set1_epi8(16);
+            return std::array::from_fn(|i| _mm512_mask_add_epi8(halves[i], fifth[i], halves[i], bit));
+        }
+        if T::TABLE {
+            let table = _mm512_broadcast_i32x4(_mm_loadu_si128(TABLE.as_ptr().cast()));
+            return halves.map(|h| _mm512_shuffle_epi8(table, h));
+        }
+        halves
+    }
+}
+
+/// The codes of a block of each row, rows as in [`load_4`].
 ///
 /// # Safety
 /// AVX-512 is there, `i` is below 4 and every row has a readable block at `at`.
 #[inline(always)]
-pub(super) unsafe fn codes_4<T: Nibbles>(row: &[*const u8; 16], i: usize, at: usize) -> [__m512i; 2] {
-    // SAFETY: the caller's promise; the fifth bits are followed by the nibbles, so 16 bytes are there too. The table
-    // is 16 bytes.
+unsafe fn codes_4<T: Nibbles>(row: &[*const u8; 16], i: usize, at: usize) -> [__m512i; 2] {
+    // Four rows' bits of elements 0 to 15, and of 16 to 31, are a mask of the bytes of a register. Putting them together
+    // takes the units that vectors leave idle.
+    let bits = |r: usize, half: usize| {
+        // SAFETY: the caller's promise.
+        let bits = unsafe { row[i + r].add(at + T::AT_FIFTH + 2 * half).cast::<u16>().read_unaligned() };
+        u64::from(bits)
+    };
+    let fifth = |half| bits(0, half) | bits(4, half) << 16 | bits(8, half) << 32 | bits(12, half) << 48;
+    // SAFETY: the caller's promise.
     unsafe {
-        let low = _mm512_set1_epi8(15);
-        let q = load_4(row, i, at + T::AT_NIBBLES);
-        let mut codes = [_mm512_and_si512(q, low), _mm512_and_si512(_mm512_srli_epi16::<4>(q), low)];
-        if T::FIFTH {
-            // Four rows' bits of elements 0 to 15, and of 16 to 31, are a mask of the bytes of a register. Putting them
-            // together takes the units that vectors leave idle.
-            let fifth = _mm512_set1_epi8(16);
-            for (half, codes) in codes.iter_mut().enumerate() {
-                let bits = |r: usize| {
-                    let bits = row[i + r].add(at + T::AT_FIFTH + 2 * half);
-                    u64::from(bits.cast::<u16>().read_unaligned())
-                };
-                let mask = bits(0) | bits(4) << 16 | bits(8) << 32 | bits(12) << 48;
-                *codes = _mm512_mask_add_epi8(*codes, mask, *codes, fifth);
-            }
-        }
-        if T::TABLE {
-            let table = _mm512_broadcast_i32x4(_mm_loadu_si128(TABLE.as_ptr().cast()));
-            codes = [_mm512_shuffle_epi8(table, codes[0]), _mm512_shuffle_epi8(table, codes[1])];
-        }
-        codes
+        codes::<T>(load_4(row, i, at + T::AT_NIBBLES), if T::FIFTH { [fifth(0), fifth(1)] } else { [0; 2] })
     }
 }
 
@@ -102,7 +111,7 @@ fn transpose_4([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
 /// # Safety
 /// AVX-512 is there and every row has a readable block at `at`.
 #[inline(always)]
-pub(super) unsafe fn scales_and_minima<T: Nibbles>(row: &[*const u8; 16], at: usize) -> [__m512; 2] {
+unsafe fn scales_and_minima<T: Nibbles>(row: &[*const u8; 16], at: usize) -> [__m512; 2] {
     // SAFETY: the caller's promise; a block with a minimum starts with two f16. The array is 64 bytes.
     unsafe {
         if !T::HAS_MIN {
@@ -127,7 +136,7 @@ pub(super) unsafe fn scales_and_minima<T: Nibbles>(row: &[*const u8; 16], at: us
 pub(super) unsafe fn direct<T: Nibbles>(w: &Rows, x: &Rows, pack: *mut u8, out: Sums) {
     // SAFETY: the caller's promise, passed on.
     unsafe {
-        if x.rows == 1 && std::env::var_os("OLD").is_none() && in_order::takes(w, x.n / 32) {
+        if in_order::pays(w, x, x.n / 32) {
             return in_order_avx512::direct::<T>(w, x, pack, out);
         }
         for_flights(w, x, out, DIRECT_ACTS, T::BYTES, |flight, x, t0, out| {

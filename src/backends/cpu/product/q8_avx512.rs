@@ -8,6 +8,7 @@
 //! FMA where the type has a minimum. Types with a minimum (`MIN`) are unsigned as they are and meet Q8_1: in place of
 //! the correction their activations bring the block's scaled sum.
 
+use super::in_order_acts::bytes as direct_bytes;
 use super::k::avx2::transpose_8;
 use super::streams::{Flight, for_flights};
 use super::{Rows, Sums, Tile, in_order, in_order_avx512};
@@ -31,17 +32,6 @@ const X_FIX: usize = 216;
 /// Bytes of a block of activations: Q8_1 or Q8_0.
 pub(super) const fn act_bytes(min: bool) -> usize {
     if min { 36 } else { 34 }
-}
-
-/// Bytes that [`pack_direct`] makes per row: a scale and a correction, or scaled sum, per block.
-pub(super) fn cell_bytes(n: usize) -> usize {
-    (n / 32 * 8).next_multiple_of(64)
-}
-
-/// Bytes of the direct path per row: what [`pack_direct`] makes, and activations as [`super::in_order_avx512`] arranges
-/// them.
-pub(super) fn direct_bytes(n: usize) -> usize {
-    cell_bytes(n) + in_order_avx512::bytes(n)
 }
 
 /// Scales and corrections of activation rows, `[row][block] (f32, i32)`, or scales and scaled sums, `(f32, f32)`.
@@ -121,7 +111,7 @@ pub(super) use by_acts;
 pub(super) unsafe fn direct(w: &Rows, x: &Rows, pack: *mut u8, out: Sums) {
     // SAFETY: the caller's promise, passed on.
     unsafe {
-        if x.rows == 1 && std::env::var_os("OLD").is_none() && in_order::takes(w, x.n / 32) {
+        if in_order::pays(w, x, x.n / 32) {
             return in_order_avx512::direct::<BlockQ8_0>(w, x, pack, out);
         }
         for_flights(w, x, out, DIRECT_ACTS, 34, |flight, x, t0, out| {

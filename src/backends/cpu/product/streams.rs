@@ -7,7 +7,8 @@
 //! streams of 64 KiB.
 //!
 //! That holds where a leaf goes through all rows line by line, and for the machines it was found on. On Zen 5 a leaf that
-//! takes several lines of a row before it turns to the next is served better by neighbours ([`Way::Together`]).
+//! takes several lines of a row before it turns to the next is served better by neighbours ([`Way::Together`]), and one
+//! activation row best by a single stream ([`super::in_order`]).
 
 use super::{Rows, Sums, prefetch, prefetch_near};
 use std::sync::OnceLock;
@@ -38,14 +39,19 @@ impl Way {
     /// Measured on Zen 5 (`benches/README.md`): near is up to a fourth faster than far; where several lines of a row are used
     /// at a time, together is up to a third faster than near, where fewer are, a sixth slower.
     fn of_machine(visit: usize) -> Way {
-        static ZEN_5: OnceLock<bool> = OnceLock::new();
-        let found = || vendor_and_family().is_some_and(|(v, family)| v == *b"AuthenticAMD" && family >= 0x1a);
-        match ZEN_5.get_or_init(found) {
+        match zen_5() {
             true if visit > LINE => Way::Together,
             true => Way::NEAR,
             false => Way::FAR,
         }
     }
+}
+
+/// Whether this machine is a Zen 5, or newer.
+pub(super) fn zen_5() -> bool {
+    static ZEN_5: OnceLock<bool> = OnceLock::new();
+    let found = || vendor_and_family().is_some_and(|(v, family)| v == *b"AuthenticAMD" && family >= 0x1a);
+    *ZEN_5.get_or_init(found)
 }
 
 /// What the processor calls itself (AMD64 manual, volume 3, appendix E.3).

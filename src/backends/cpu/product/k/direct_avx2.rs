@@ -4,10 +4,12 @@
 //! 63 * 127 * 2, below 32768. Signed codes are multiplied as |w| by a carrying w's sign: at most 127 * 127 * 2.
 //! `vpmaddwd` multiplies these sums by scales. Eight rows' lanes are then summed across to one register.
 
+use super::super::in_order;
 use super::super::q8_avx2::{DIRECT_ACTS, scales_8, store_flight, sum_rows};
 use super::super::streams::{Flight, for_flights};
 use super::super::{Rows, Sums};
 use super::avx2::{Leaf, SIGNED};
+use super::in_order_avx2;
 use super::{X_BSUMS, X_BYTES, X_QS};
 use std::arch::x86_64::*;
 
@@ -17,9 +19,12 @@ use std::arch::x86_64::*;
 /// AVX2 is there; `w` and `x` describe readable rows of blocks of the type and of Q8_K blocks, of one length, and
 /// `out` has room for every pair.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn direct<B: Leaf>(w: &Rows, x: &Rows, _: *mut u8, out: Sums) {
+pub(super) unsafe fn direct<B: Leaf>(w: &Rows, x: &Rows, pack: *mut u8, out: Sums) {
     // SAFETY: the caller's promise, passed on; NT is the number of activation rows.
     unsafe {
+        if in_order::pays(w, x, x.n / 256) {
+            return in_order_avx2::direct::<B>(w, x, pack, out);
+        }
         for_flights(w, x, out, DIRECT_ACTS, size_of::<B>(), |flight, x, _, out| match x.rows {
             1 => direct_rows::<B, 1>(flight, x, out),
             2 => direct_rows::<B, 2>(flight, x, out),
@@ -63,7 +68,7 @@ unsafe fn direct_rows<B: Leaf, const NT: usize>(flight: &Flight<8>, x: &Rows, ou
                 if B::HAS_MIN {
                     let least = halves::<B>(least);
                     for (mins, x) in mins.iter_mut().zip(&acts) {
-                        mins[r] = _mm256_madd_epi16(least, x.sums);
+                        mins[r] = x.min_sum(least);
                     }
                 }
             }
@@ -86,7 +91,7 @@ unsafe fn direct_rows<B: Leaf, const NT: usize>(flight: &Flight<8>, x: &Rows, ou
 /// Bytes of sub-blocks as 16-bit units: unit i of each half is that of the same half of elements 32 i and up.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn halves<B: Leaf>(v: __m128i) -> __m256i {
+pub(super) fn halves<B: Leaf>(v: __m128i) -> __m256i {
     let order = if B::SUB == 16 {
         _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15)
     } else {
@@ -97,7 +102,7 @@ fn halves<B: Leaf>(v: __m128i) -> __m256i {
 
 /// A block of one activation row.
 #[derive(Clone, Copy)]
-struct Acts {
+pub(super) struct Acts {
     qs: *const u8,
     /// Sums of 16 quants, arranged as [`halves`] does, so that the halves of a sub-block of 32 meet one minimum.
     sums: __m256i,
@@ -115,7 +120,7 @@ impl Acts {
     /// AVX2 is there and `p` points to a readable Q8_K block, which outlives this.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn load(p: *const u8) -> Acts {
+    pub unsafe fn load(p: *const u8) -> Acts {
         // SAFETY: the caller's promise.
         unsafe {
             // Even sums to the first half, odd ones to the second.
@@ -127,13 +132,20 @@ impl Acts {
         }
     }
 
+    /// Lanes that add up to the exact sum of minima, as [`halves`] has them, times sums of activations.
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    pub fn min_sum(&self, least: __m256i) -> __m256i {
+        _mm256_madd_epi16(least, self.sums)
+    }
+
     /// Lanes that add up to a row's exact sum.
     ///
     /// # Safety
     /// AVX2 is there and the block still is.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn sum<B: Leaf>(&self, codes: &[__m256i; 8], scales: __m256i) -> __m256i {
+    pub unsafe fn sum<B: Leaf>(&self, codes: &[__m256i; 8], scales: __m256i) -> __m256i {
         let mut sum = if B::BIAS == 0 || B::BIAS == SIGNED {
             _mm256_setzero_si256()
         } else {

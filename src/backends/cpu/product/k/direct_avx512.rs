@@ -4,10 +4,12 @@
 //! fit 16 bits (but for the wide type), so two registers become one of pairs that `vpdpwssd` multiplies by pairs
 //! of scales and adds. Sixteen rows' lanes are then summed across to one register of exact sums.
 
+use super::super::in_order;
 use super::super::q8_avx512::store;
 use super::super::streams::{Flight, for_flights};
 use super::super::{Rows, Sums};
 use super::avx512::{Leaf, Order, place, sum_across, sum_parts};
+use super::in_order_avx512;
 use super::turned_avx512::{self, ACTS, Turn};
 use super::{X_BSUMS, X_BYTES, X_QS};
 use std::arch::x86_64::*;
@@ -53,8 +55,8 @@ impl<B: Leaf> Of<B> {
 pub(super) unsafe fn direct<B: Turn>(w: &Rows, x: &Rows, pack: *mut u8, out: Sums) {
     // SAFETY: the caller's promise, passed on.
     unsafe {
-        if x.rows == 1 && std::env::var_os("OLD").is_none() && super::super::in_order::takes(w, x.n / 256) {
-            return super::in_order_avx512::direct::<B>(w, x, pack, out);
+        if in_order::pays(w, x, x.n / 256) {
+            return in_order_avx512::direct::<B>(w, x, pack, out);
         }
         for_flights(w, x, out, ACTS, size_of::<B>(), |flight, x, _, out| match x.rows {
             1 => direct_rows::<B, 1>(flight, x, out),

@@ -3,9 +3,9 @@
 
 use super::super::in_order::{self, Places, STEP, ask};
 use super::super::{Rows, Sums};
+use super::X_BYTES;
 use super::avx512::{Leaf, bytes_16, place, sum_across, sum_parts};
 use super::direct_avx512::{Acts, scale_lanes};
-use super::X_BYTES;
 use std::arch::x86_64::*;
 
 /// Bytes of a block of activations: its quants in the order of the weight's codes, and what the codes' bias adds.
@@ -38,7 +38,7 @@ pub(super) fn bytes(n: usize) -> usize {
 ///
 /// # Safety
 /// AVX-512 with VNNI is there; `w` and `x` describe readable rows of blocks of the type and one of Q8_K blocks, of one
-/// length, [`in_order::takes`] agreed, `pack` takes [`bytes`], 64-byte aligned, and `out` a sum of every row.
+/// length, [`in_order::pays`] agreed, `pack` takes [`bytes`], 64-byte aligned, and `out` a sum of every row.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 pub(super) unsafe fn direct<B: Leaf>(w: &Rows, x: &Rows, pack: *mut u8, out: Sums) {
     let (blocks, size) = (x.n / 256, size_of::<B>());

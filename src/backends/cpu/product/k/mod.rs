@@ -15,6 +15,8 @@ mod direct_avx2;
 #[cfg(target_arch = "x86_64")]
 mod direct_avx512;
 #[cfg(target_arch = "x86_64")]
+mod in_order_avx2;
+#[cfg(target_arch = "x86_64")]
 mod in_order_avx512;
 #[cfg(target_arch = "x86_64")]
 mod panel_amx;
@@ -110,7 +112,10 @@ const fn panel_acts(tile_rows: usize, step_bytes: usize, pack: PackFn) -> Acts {
 }
 
 #[cfg(target_arch = "x86_64")]
-static AVX2_ACTS: Acts = panel_acts(panel_avx2::TILE_ACTS, panel_avx2::X_STEP, panel_avx2::pack_acts);
+static AVX2_ACTS: Acts = Acts {
+    direct_bytes: in_order_avx2::bytes,
+    ..panel_acts(panel_avx2::TILE_ACTS, panel_avx2::X_STEP, panel_avx2::pack_acts)
+};
 
 #[cfg(target_arch = "x86_64")]
 const fn avx2_core<B: avx2::Leaf>() -> Core {

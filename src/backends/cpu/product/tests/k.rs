@@ -1,8 +1,6 @@
 //! The 256-element types: every instruction set against the oracle, over all patterns of scales and the largest sums.
 
 use super::*;
-use crate::backends::Isa;
-use crate::backends::cpu::product::matmul;
 use crate::ops::{linear, linear_qkv, linear_swiglu};
 
 /// The types, and where in a block the f16 scales are.

@@ -1,8 +1,6 @@
 //! linear and quantize, over a grid of shapes, and what the two paths of a product must share.
 
 use super::*;
-use crate::backends::Isa;
-use crate::backends::cpu::product::matmul;
 use crate::ops::{linear, quantize};
 
 const SIZES_M: [usize; 6] = [1, 5, 17, 33, 100, 130];

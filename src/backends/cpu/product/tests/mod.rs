@@ -4,7 +4,8 @@ mod fused;
 mod k;
 mod linear;
 
-use crate::backends::{Case, Kernel, KernelCtx, KvLayout, KvSeq, Operand, StepRows, cpu};
+use crate::backends::{Case, Isa, Kernel, KernelCtx, KvLayout, KvSeq, Operand, StepRows, cpu};
+use crate::error::Result;
 use crate::graph::{Dim, ValueType};
 use crate::ops::Op;
 use crate::quant::DType;
@@ -162,9 +163,44 @@ impl Around {
     }
 }
 
+/// What [`run_once`] makes, by each way in which one row can be read.
+fn run(
+    kernel: &Kernel,
+    op: &Op,
+    args: &[Value],
+    outs: &[Value],
+    around: &mut Around,
+    threads: u32,
+) -> Vec<Vec<u8>> {
+    let caches = around.caches.clone();
+    let made = run_once(kernel, op, args, outs, around, threads);
+    #[cfg(target_arch = "x86_64")]
+    {
+        let after = std::mem::replace(&mut around.caches, caches);
+        super::in_order::FASTEST.set(true);
+        let in_order = run_once(kernel, op, args, outs, around, threads);
+        super::in_order::FASTEST.set(false);
+        assert!(made == in_order && after == around.caches, "{}: in order", kernel.name);
+    }
+    made
+}
+
+/// [`super::matmul`], by each way in which one row can be read.
+fn matmul(dtype: DType, isa: Isa, weight: &[u8], m: usize, n: usize, x: &[f32]) -> Result<Vec<f32>> {
+    let made = super::matmul(dtype, isa, weight, m, n, x)?;
+    #[cfg(target_arch = "x86_64")]
+    {
+        super::in_order::FASTEST.set(true);
+        let in_order = super::matmul(dtype, isa, weight, m, n, x)?;
+        super::in_order::FASTEST.set(false);
+        same(&format!("{dtype} {isa} m={m} n={n}, in order"), &bytes(&in_order), &made);
+    }
+    Ok(made)
+}
+
 /// Runs a kernel as a team of `threads`, one member after the other, and returns the results' bytes. Weights lie
 /// at odd addresses; scratch is exactly what the row asks for, and its guard must stay whole.
-fn run(
+fn run_once(
     kernel: &Kernel,
     op: &Op,
     args: &[Value],
