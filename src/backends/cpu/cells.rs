@@ -98,8 +98,16 @@ pub(super) trait Cell {
     /// All elements of a cell, and +0 to the end of `out`.
     #[inline(always)]
     fn whole<S: Simd>(s: S, cell: &[u8], out: &mut [[f32; LANES]]) {
-        for (c, o) in out.iter_mut().enumerate() {
-            s.store(Self::vector(s, cell, c), o);
+        let pairs = cell.len() / Self::bytes(2 * LANES);
+        let (whole, rest) = out.split_at_mut((2 * pairs).min(out.len()));
+        for (c, o) in whole.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+            // SAFETY: the cell has these elements, and is aligned as the cache is.
+            let [a, b] = unsafe { Self::pair(s, cell.as_ptr(), c) };
+            s.store(a, &mut o[0]);
+            s.store(b, &mut o[1]);
+        }
+        for (c, o) in rest.iter_mut().enumerate() {
+            s.store(Self::vector(s, cell, 2 * pairs + c), o);
         }
     }
 }
@@ -209,14 +217,6 @@ impl<B: Block> Cell for B {
     unsafe fn pair<S: Simd>(s: S, p: *const u8, c: usize) -> [S::V; 2] {
         // SAFETY: the caller's promise: 32 elements are a block.
         B::halves(s, unsafe { std::slice::from_raw_parts(p.add(c * B::BYTES), B::BYTES) })
-    }
-    #[inline(always)]
-    fn whole<S: Simd>(s: S, cell: &[u8], out: &mut [[f32; LANES]]) {
-        for (block, out) in cell.chunks_exact(B::BYTES).zip(out.as_chunks_mut::<2>().0) {
-            for (v, out) in B::halves(s, block).into_iter().zip(out) {
-                s.store(v, out);
-            }
-        }
     }
 }
 

@@ -143,7 +143,7 @@ const fn block32_plain<B: Block32>() -> Core {
 #[cfg(target_arch = "x86_64")]
 const fn acts_avx2<const MIN: bool>() -> Acts {
     Acts {
-        direct_bytes: super::in_order_acts::bytes,
+        direct_bytes: q8_avx2::direct_bytes,
         pack_direct: q8_avx2::pack_direct::<MIN>,
         tile_rows: panels_avx2::TILE_ACTS,
         pass_bytes: 1 << 20,

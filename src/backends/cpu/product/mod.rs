@@ -15,8 +15,6 @@ mod in_order;
 #[cfg(target_arch = "x86_64")]
 mod in_order_acts;
 #[cfg(target_arch = "x86_64")]
-mod in_order_avx2;
-#[cfg(target_arch = "x86_64")]
 mod in_order_avx512;
 mod k;
 mod matmul;

@@ -5,13 +5,12 @@
 //! four products of a code below 32 with a signed byte stay far from 32767. Quants of a table are signed and go the
 //! way of Q8_0: |w| times the activation carrying w's sign.
 
-use super::in_order_acts::bytes as direct_bytes;
 use super::k::avx2::transpose_4;
 use super::nibbles::Nibbles;
 use super::panels_avx2::{W_PAIRS, code_bytes, for_halves, store_pairs};
-use super::q8_avx2::{DIRECT_ACTS, act_bytes, scales_8, store_flight};
+use super::q8_avx2::{DIRECT_ACTS, act_bytes, direct_bytes, scales_8, store_flight};
 use super::streams::{Flight, for_flights};
-use super::{Rows, Sums, in_order, in_order_avx2};
+use super::{Rows, Sums};
 use crate::quant::IQ4_VALUES;
 use std::arch::x86_64::*;
 
@@ -33,7 +32,7 @@ unsafe fn load_2(row: &[*const u8; 8], i: usize, at: usize) -> __m256i {
 /// # Safety
 /// AVX2 is there, `i` is below 4 and every row has a readable block at `at`.
 #[inline(always)]
-pub(super) unsafe fn codes_2<T: Nibbles>(row: &[*const u8; 8], i: usize, at: usize) -> [__m256i; 2] {
+unsafe fn codes_2<T: Nibbles>(row: &[*const u8; 8], i: usize, at: usize) -> [__m256i; 2] {
     // SAFETY: the caller's promise; the fifth bits are followed by the nibbles, so 16 bytes are there too. The table
     // is 16 bytes.
     unsafe {
@@ -63,7 +62,7 @@ pub(super) unsafe fn codes_2<T: Nibbles>(row: &[*const u8; 8], i: usize, at: usi
 /// Products of the codes of a pair of rows with activations, added up in dwords of their rows.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn products<T: Nibbles>([w0, w1]: [__m256i; 2], [a0, a1]: [__m256i; 2]) -> __m256i {
+fn products<T: Nibbles>([w0, w1]: [__m256i; 2], [a0, a1]: [__m256i; 2]) -> __m256i {
     let ones = _mm256_set1_epi16(1);
     if T::TABLE {
         let lo = _mm256_maddubs_epi16(_mm256_abs_epi8(w0), _mm256_sign_epi8(a0, w0));
@@ -78,7 +77,7 @@ pub(super) fn products<T: Nibbles>([w0, w1]: [__m256i; 2], [a0, a1]: [__m256i; 2
 /// Sums of the 4 dwords of each row, in the arrangement of [`load_2`], as lanes in the order of the rows.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn sum_rows([a, b, c, d]: [__m256i; 4]) -> __m256i {
+fn sum_rows([a, b, c, d]: [__m256i; 4]) -> __m256i {
     let ab = _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
     let cd = _mm256_add_epi32(_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
     _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd))
@@ -93,9 +92,6 @@ pub(super) fn sum_rows([a, b, c, d]: [__m256i; 4]) -> __m256i {
 pub(super) unsafe fn direct<T: Nibbles>(w: &Rows, x: &Rows, pack: *mut u8, out: Sums) {
     // SAFETY: the caller's promise, passed on; NT is the number of activation rows.
     unsafe {
-        if in_order::pays(w, x, x.n / 32) {
-            return in_order_avx2::direct::<T>(w, x, pack, out);
-        }
         for_flights(w, x, out, DIRECT_ACTS, T::BYTES, |flight, x, t0, out| {
             let pack = pack.add(t0 * direct_bytes(x.n));
             match x.rows {

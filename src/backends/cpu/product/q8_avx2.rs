@@ -5,15 +5,18 @@
 //! |w| <= 128 and |a| <= 127, and two such products stay below 32513. Activations are made here, never -128 for finite
 //! input. Lanes are weight rows, as in the AVX-512 leaves. `MIN` stands for types with a minimum, which meet Q8_1.
 
-use super::in_order_acts::bytes as direct_bytes;
 use super::streams::{Flight, for_flights};
-use super::{Rows, Sums, in_order, in_order_avx2};
-use crate::quant::BlockQ8_0;
+use super::{Rows, Sums};
 use std::arch::x86_64::*;
 
 /// Bytes of a block of activations: Q8_1 or Q8_0.
 pub(super) const fn act_bytes(min: bool) -> usize {
     if min { 36 } else { 34 }
+}
+
+/// Bytes that [`pack_direct`] makes per row: a scale and a correction, or scaled sum, per block.
+pub(super) fn direct_bytes(n: usize) -> usize {
+    (n / 32 * 8).next_multiple_of(64)
 }
 
 /// Scales and corrections of activation rows, `[row][block] (f32, i32)`, or scales and scaled sums, `(f32, f32)`. The
@@ -81,9 +84,6 @@ pub(super) const DIRECT_ACTS: usize = 3;
 pub(super) unsafe fn direct(w: &Rows, x: &Rows, pack: *mut u8, out: Sums) {
     // SAFETY: the caller's promise, passed on; NT is the number of activation rows.
     unsafe {
-        if in_order::pays(w, x, x.n / 32) {
-            return in_order_avx2::direct::<BlockQ8_0>(w, x, pack, out);
-        }
         for_flights(w, x, out, DIRECT_ACTS, 34, |flight, x, t0, out| {
             let pack = pack.add(t0 * direct_bytes(x.n));
             match x.rows {
