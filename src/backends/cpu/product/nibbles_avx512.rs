@@ -136,7 +136,7 @@ unsafe fn scales_and_minima<T: Nibbles>(row: &[*const u8; 16], at: usize) -> [__
 pub(super) unsafe fn direct<T: Nibbles>(w: &Rows, x: &Rows, pack: *mut u8, out: Sums) {
     // SAFETY: the caller's promise, passed on.
     unsafe {
-        if in_order::pays(w, x, x.n / 32) {
+        if in_order::pays(w, x, x.n / 32, T::BYTES) {
             return in_order_avx512::direct::<T>(w, x, pack, out);
         }
         for_flights(w, x, out, DIRECT_ACTS, T::BYTES, |flight, x, t0, out| {

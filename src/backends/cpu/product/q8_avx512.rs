@@ -111,7 +111,7 @@ pub(super) use by_acts;
 pub(super) unsafe fn direct(w: &Rows, x: &Rows, pack: *mut u8, out: Sums) {
     // SAFETY: the caller's promise, passed on.
     unsafe {
-        if in_order::pays(w, x, x.n / 32) {
+        if in_order::pays(w, x, x.n / 32, size_of::<BlockQ8_0>()) {
             return in_order_avx512::direct::<BlockQ8_0>(w, x, pack, out);
         }
         for_flights(w, x, out, DIRECT_ACTS, 34, |flight, x, t0, out| {

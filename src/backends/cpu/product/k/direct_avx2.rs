@@ -22,7 +22,7 @@ use std::arch::x86_64::*;
 pub(super) unsafe fn direct<B: Leaf>(w: &Rows, x: &Rows, pack: *mut u8, out: Sums) {
     // SAFETY: the caller's promise, passed on; NT is the number of activation rows.
     unsafe {
-        if in_order::pays(w, x, x.n / 256) {
+        if in_order::pays(w, x, x.n / 256, size_of::<B>()) {
             return in_order_avx2::direct::<B>(w, x, pack, out);
         }
         for_flights(w, x, out, DIRECT_ACTS, size_of::<B>(), |flight, x, _, out| match x.rows {

@@ -55,7 +55,7 @@ impl<B: Leaf> Of<B> {
 pub(super) unsafe fn direct<B: Turn>(w: &Rows, x: &Rows, pack: *mut u8, out: Sums) {
     // SAFETY: the caller's promise, passed on.
     unsafe {
-        if in_order::pays(w, x, x.n / 256) {
+        if in_order::pays(w, x, x.n / 256, size_of::<B>()) {
             return in_order_avx512::direct::<B>(w, x, pack, out);
         }
         for_flights(w, x, out, ACTS, size_of::<B>(), |flight, x, _, out| match x.rows {

@@ -46,6 +46,8 @@ fn products_are_the_oracle() {
             (17, 768, &[1, 3, 5, 32]),
             (33, 256, &[1, 2, 8, 40]),
             (100, 1280, &[1, 4, 17]),
+            // Blocks of all rows that are no whole number of steps.
+            (7, 1280, &[1, 2]),
         ];
         for (i, (m, n, all_rows)) in shapes.into_iter().enumerate() {
             for (j, rows) in all_rows.iter().copied().enumerate() {
