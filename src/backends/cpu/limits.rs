@@ -10,21 +10,29 @@ use super::simd::{Avx2, Avx512};
 use super::simd::{LANES, Scalar, Simd};
 use crate::backends::Isa;
 use std::hint::black_box;
+use std::sync::Barrier;
 use std::time::Instant;
 
-/// Runs `work` on `threads` threads at once, `runs` times, and returns the least seconds.
+/// Runs `work` on `threads` threads at once, `runs` times, and returns the least seconds from the first start to the last
+/// end. Threads meet before they start: making one takes a tenth as long as a run.
 fn best(threads: usize, runs: usize, work: impl Fn(usize) + Sync) -> f64 {
+    let ready = Barrier::new(threads.max(1));
+    let timed = |t: usize| {
+        ready.wait();
+        let start = Instant::now();
+        work(t);
+        (start, Instant::now())
+    };
     let mut least = f64::INFINITY;
     for _ in 0..runs {
-        let start = Instant::now();
-        std::thread::scope(|s| {
-            for t in 1..threads {
-                let work = &work;
-                s.spawn(move || work(t));
-            }
-            work(0);
+        let (start, end) = std::thread::scope(|s| {
+            let timed = &timed;
+            let others: Vec<_> = (1..threads).map(|t| s.spawn(move || timed(t))).collect();
+            let mine = timed(0);
+            // A thread that could not tell its time has none.
+            others.into_iter().filter_map(|o| o.join().ok()).fold(mine, |a, b| (a.0.min(b.0), a.1.max(b.1)))
         });
-        least = least.min(start.elapsed().as_secs_f64());
+        least = least.min((end - start).as_secs_f64());
     }
     least
 }
@@ -74,7 +82,7 @@ fn fma_avx512(rounds: usize) {
 }
 
 /// Operations per second (a product and an addition are two) of exact byte products on `threads` threads, by the
-/// instructions that the Q8_0 tiles of `isa` are made of.
+/// instructions that the tiles of `isa` are made of; those of codes with AVX2, which take half as many as those of Q8_0.
 pub fn peak_bytes(isa: Isa, threads: usize, runs: usize) -> f64 {
     const ROUNDS: usize = 400_000;
     let isa = if isa.available() { isa } else { Isa::Scalar };
@@ -96,7 +104,7 @@ pub fn peak_bytes(isa: Isa, threads: usize, runs: usize) -> f64 {
         #[cfg(not(target_arch = "x86_64"))]
         Isa::Amx => 0,
         Isa::Avx512 => ROUNDS * 16 * 64 * 2,
-        Isa::Avx2 => ROUNDS * 6 * 16 * 2,
+        Isa::Avx2 => ROUNDS * 6 * 32 * 2,
         Isa::Scalar => ROUNDS * 32 * 2,
     };
     (threads * ops) as f64 / seconds
@@ -140,7 +148,7 @@ fn bytes_avx2(rounds: usize) {
     let mut acc = [_mm256_setzero_si256(); 6];
     for _ in 0..rounds {
         for (acc, b) in acc.iter_mut().zip(b) {
-            *acc = _mm256_add_epi32(*acc, _mm256_madd_epi16(a, b));
+            *acc = _mm256_add_epi16(*acc, _mm256_maddubs_epi16(a, b));
         }
         a = _mm256_xor_si256(a, b[1]);
     }
