@@ -102,7 +102,14 @@ fn entry(program: &str, samples: &[f64]) -> Entry {
 }
 
 fn cell(work: Work, entries: Vec<Entry>) -> Cell {
-    Cell { file: "m Q8_0".into(), work, entries, percent_of_read: None, read_bytes_per_second: None }
+    Cell {
+        file: "m Q8_0".into(),
+        work,
+        entries,
+        percent_of_read: None,
+        percent_of_own_read: None,
+        read_bytes_per_second: None,
+    }
 }
 
 #[test]
@@ -142,7 +149,8 @@ fn the_tables_hold_what_was_measured() {
         Work::Generate { tokens: 64 },
         vec![entry("quipu", &[80.0, 90.0]), entry("llama.cpp", &[60.0, 60.0]), entry("ik_llama.cpp", &[])],
     );
-    generate.percent_of_read = Some(93.4);
+    generate.percent_of_read = Some(73.4);
+    generate.percent_of_own_read = Spread::of([96.0, 94.8]);
     generate.entries[1].setting = "no repack".into();
     generate.entries[2].failure = Some("IK_LLAMA_BENCH is not set".into());
     let mut f16 = entry("ik_llama.cpp", &[900.0]);
@@ -183,7 +191,7 @@ fn the_tables_hold_what_was_measured() {
         "# quipu beside llama.cpp and ik_llama.cpp, 2026-11-21",
         "- llama.cpp abc (1): llama-bench",
         "| m Q8_0 | 1000 / 500 / - (as BF16: 900) | 2.00 (2.00 to 2.00) | 85.0 / 60.0 (no repack) / IK_LLAMA_BENCH is not \
-         set | 1.42 (1.33 to 1.50) | 93 % | 546 MiB / - / - |",
+         set | 1.42 (1.33 to 1.50) | 73 % (95 %) | 546 MiB / - / - |",
         "| m Q8_0 | tg32 behind 4096 | 50.0 | 25.0 | 40.0 | 2.00 (2.00 to 2.00) | 1.25 (1.25 to 1.25) | - |",
         "| llama-2-7b | 32 | decode | 1.50 | 1.25 | 2.00 |",
         "- llama.cpp 60.0 (60.0 to 60.0): `llama.cpp -m x`",

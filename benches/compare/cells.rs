@@ -4,7 +4,7 @@ use super::args::Want;
 use super::child::{self, Outcome};
 use super::files::Model;
 use super::programs::{Job, Sample, Who, command, sample};
-use super::result::{Cell, Entry, Work};
+use super::result::{Cell, Entry, Spread, Work};
 use quipu::loader::file_type::FileType;
 
 /// One who takes part in a cell.
@@ -14,6 +14,8 @@ struct Racer {
     entry: Entry,
     /// The best read rate it saw and the bytes a token reads.
     read: Option<(f64, f64)>,
+    /// What each run used of the read rate that it measured itself.
+    percents: Vec<f64>,
     version: Option<String>,
 }
 
@@ -56,12 +58,14 @@ pub fn measure(want: &Want, model: &Model, work: Work, prompt: &str) -> Measured
     let read = ours.and_then(|r| r.read);
     let median = ours.and_then(|r| r.entry.spread()).map(|s| s.median);
     let percent = median.zip(read).map(|(m, (bytes, rate))| m * bytes / rate * 100.0);
+    let own = ours.and_then(|r| Spread::of(r.percents.iter().copied()));
     let versions = racers.iter().filter_map(|r| Some((r.who.name(), r.version.clone()?))).collect();
     let cell = Cell {
         file: model.name(),
         work,
         entries: racers.into_iter().map(|r| r.entry).collect(),
         percent_of_read: percent,
+        percent_of_own_read: own,
         read_bytes_per_second: read.map(|(_, rate)| rate),
     };
     Measured { cell, versions }
@@ -86,13 +90,14 @@ impl Racer {
             failure: None,
             command: String::new(),
         };
-        Racer { who, repack, entry, read: None, version: None }
+        Racer { who, repack, entry, read: None, percents: vec![], version: None }
     }
 
     fn take(&mut self, s: Sample) {
         self.entry.samples.push(Some(s.value));
         self.version = s.version.or(self.version.take());
         if let Some((bytes, rate)) = s.read {
+            self.percents.push(s.value * bytes / rate * 100.0);
             // The limit is the best rate that was seen.
             self.read = Some((bytes, self.read.map_or(rate, |(_, old)| old.max(rate))));
         }

@@ -79,7 +79,9 @@ pub struct Cell {
     pub entries: Vec<Entry>,
     /// Of the best read rate of the cell, what our median uses, in percent.
     pub percent_of_read: Option<f64>,
-    /// That read rate in bytes per second.
+    /// Of the read rate that each of our runs measured itself, what it used, in percent.
+    pub percent_of_own_read: Option<Spread>,
+    /// The best read rate in bytes per second.
     pub read_bytes_per_second: Option<f64>,
 }
 

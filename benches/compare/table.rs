@@ -64,7 +64,7 @@ fn main_table(s: &mut String, r: &Report) {
     let _ = writeln!(
         s,
         "| file | pp: quipu / llama.cpp / ik_llama.cpp | to the better peer | tg: quipu / llama.cpp / ik_llama.cpp | to the \
-         better peer | of the read limit | peak memory |"
+         better peer | of the read limit (of each run's own) | peak memory |"
     );
     let _ = writeln!(s, "| --- | --- | --- | --- | --- | --- | --- |");
     for file in files(r) {
@@ -72,7 +72,7 @@ fn main_table(s: &mut String, r: &Report) {
         if pp.is_none() && tg.is_none() {
             continue;
         }
-        let percent = tg.and_then(|c| c.percent_of_read).map_or_else(|| "-".into(), |p| format!("{p:.0} %"));
+        let percent = tg.map_or_else(dash, percent);
         let _ = writeln!(
             s,
             "| {file} | {} | {} | {} | {} | {percent} | {} |",
@@ -129,18 +129,25 @@ fn by_row(s: &mut String, r: &Report, title: &str, is: fn(&Work) -> bool) {
     let _ = writeln!(s, "\n## {title}\n");
     let _ = writeln!(
         s,
-        "| file | | quipu | llama.cpp | ik_llama.cpp | quipu over llama.cpp | over ik_llama.cpp | of the read limit |"
+        "| file | | quipu | llama.cpp | ik_llama.cpp | quipu over llama.cpp | over ik_llama.cpp | of the read limit (of each run's own) |"
     );
     let _ = writeln!(s, "| --- | --- | --- | --- | --- | --- | --- | --- |");
     for c in cells {
         let figures = PROGRAMS.map(|p| c.entry(p).map_or_else(dash, |e| figure(c, e)));
         let over = |p| c.entry("quipu").zip(c.entry(p)).and_then(|(a, b)| a.over(b));
-        let percent = c.percent_of_read.map_or_else(dash, |p| format!("{p:.0} %"));
+        let percent = percent(c);
         let (llama, ik) = (ratio(over(PROGRAMS[1])), ratio(over(PROGRAMS[2])));
         let [a, b, d] = figures;
         let _ =
             writeln!(s, "| {} | {} | {a} | {b} | {d} | {llama} | {ik} | {percent} |", c.file, c.work.label());
     }
+}
+
+/// Of the read limit, and in brackets the median of what each run used of the rate that it measured itself.
+fn percent(c: &Cell) -> String {
+    let Some(of_best) = c.percent_of_read else { return dash() };
+    let own = c.percent_of_own_read.map_or_else(String::new, |s| format!(" ({:.0} %)", s.median));
+    format!("{of_best:.0} %{own}")
 }
 
 fn plan_table(s: &mut String, r: &Report) {
