@@ -3,6 +3,7 @@
 
 use super::Rows;
 use super::in_order::STEP;
+use super::q8_avx512::act_bytes;
 
 /// Bytes of the scales and corrections, or scaled sums, that the direct leaves make of a row of n elements: 8 per block.
 pub(super) fn cell_bytes(n: usize) -> usize {
@@ -31,7 +32,7 @@ impl Acts {
     /// # Safety
     /// `x` describes one readable row, and `pack` has [`bytes`] for it, of which the cells are made.
     pub unsafe fn arrange(x: &Rows, pack: *mut u8, min: bool, halves: bool, shift: u32) -> Acts {
-        let (blocks, size) = (x.n / 32, if min { 36 } else { 34 });
+        let (blocks, size) = (x.n / 32, act_bytes(min));
         let behind = pack.wrapping_add(cell_bytes(x.n));
         let at = |bytes: usize| behind.wrapping_add(bytes * (blocks + STEP));
         let to = Acts { quants: [at(0), at(16)], d: at(32).cast(), fix: at(36).cast() };

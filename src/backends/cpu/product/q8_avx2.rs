@@ -5,19 +5,11 @@
 //! |w| <= 128 and |a| <= 127, and two such products stay below 32513. Activations are made here, never -128 for finite
 //! input. Lanes are weight rows, as in the AVX-512 leaves. `MIN` stands for types with a minimum, which meet Q8_1.
 
+pub(super) use super::in_order_acts::cell_bytes as direct_bytes;
+pub(super) use super::q8_avx512::act_bytes;
 use super::streams::{Flight, for_flights};
 use super::{Rows, Sums};
 use std::arch::x86_64::*;
-
-/// Bytes of a block of activations: Q8_1 or Q8_0.
-pub(super) const fn act_bytes(min: bool) -> usize {
-    if min { 36 } else { 34 }
-}
-
-/// Bytes that [`pack_direct`] makes per row: a scale and a correction, or scaled sum, per block.
-pub(super) fn direct_bytes(n: usize) -> usize {
-    (n / 32 * 8).next_multiple_of(64)
-}
 
 /// Scales and corrections of activation rows, `[row][block] (f32, i32)`, or scales and scaled sums, `(f32, f32)`. The
 /// correction is -128 times the sum of the block.
