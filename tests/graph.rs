@@ -184,3 +184,32 @@ proptest! {
         let _ = text::parse(&printed[..cut]);
     }
 }
+
+/// Every number of a graph, and of the same graph with fused ops, replaced by numbers that sums, products and
+/// divisions take badly, and every digit by every other.
+#[test]
+fn bad_numbers_anywhere_in_graph_text_are_errors_and_never_a_panic() {
+    let plain = graph(DType::Q8_0);
+    let (fused, _) = quipu::plan::fuse::fuse(&plain, &quipu::plan::fuse::FuseOptions::default()).unwrap();
+    for printed in [text::print(&plain), text::print(&fused)] {
+        let (mut refused, mut tried) = (0, 0);
+        let mut parse = |s: &str| {
+            tried += 1;
+            refused += usize::from(text::parse(s).is_err());
+        };
+        let digit = |i: usize| printed.as_bytes().get(i).is_some_and(u8::is_ascii_digit);
+        for at in (0..printed.len()).filter(|at| digit(*at)) {
+            for d in '0'..='9' {
+                parse(&format!("{}{d}{}", &printed[..at], &printed[at + 1..]));
+            }
+            if at > 0 && digit(at - 1) {
+                continue;
+            }
+            let end = (at..).find(|i| !digit(*i)).unwrap();
+            for n in ["", "0", "1", "-1", "2147483648", "4294967295", "4294967296", "1e39"] {
+                parse(&format!("{}{n}{}", &printed[..at], &printed[end..]));
+            }
+        }
+        assert!(refused > tried / 2, "{refused} of {tried}");
+    }
+}

@@ -139,3 +139,30 @@ fn plans_that_name_rows_outside_their_tables_are_refused() {
         assert_eq!(Plan::from_json(text.as_bytes(), "p\n").unwrap_err().code(), "BadPlan");
     }
 }
+
+/// Every number of a plan's file replaced by numbers that sums, products and divisions take badly: the file is
+/// refused, or what it holds can be shown and is proven fit to run or refused, without a panic.
+#[test]
+fn bad_numbers_anywhere_in_a_plan_file_are_shown_or_refused() {
+    let good = make("nano-llama", DType::Q8_0, Phase::Decode, FuseOptions::default(), Isa::Scalar);
+    let json = serde_json::to_string(&good).unwrap();
+    let digit = |i: usize| json.as_bytes().get(i).is_some_and(u8::is_ascii_digit);
+    let (mut refused, mut shown) = (0, 0);
+    for at in (1..json.len()).filter(|at| digit(*at) && !digit(at - 1)) {
+        let end = (at..).find(|i| !digit(*i)).unwrap();
+        for n in ["0", "1", "65535", "2147483648", "4294967295", "18446744073709551615"] {
+            let bad = format!("{}{n}{}", &json[..at], &json[end..]);
+            let Ok(p) = Plan::from_json(bad.as_bytes(), "p") else {
+                refused += 1;
+                continue;
+            };
+            shown += 1;
+            assert!(!report::print_with(&p, Some(&LIMITS)).is_empty());
+            assert!(!report::dot(&p, None).is_empty());
+            assert!(!report::page(&[&p], &PageOptions::default()).is_empty());
+            let _ = report::diff(&good, &p).to_string();
+            let _ = quipu::backends::check::check(&p);
+        }
+    }
+    assert!(refused > 100 && shown > 100);
+}

@@ -33,18 +33,21 @@ pub const CHUNK: usize = 256;
 pub fn infer(a: &Attrs, args: &[ValueType]) -> Result<Types, String> {
     arity(args, 3..=3)?;
     f32_rows("q", &args[0])?;
-    if a.n_head_kv == 0 || !a.n_head.is_multiple_of(a.n_head_kv) {
+    if a.n_head == 0 || a.n_head_kv == 0 || !a.n_head.is_multiple_of(a.n_head_kv) {
         return Err(format!("{} query heads cannot share {} key-value heads", a.n_head, a.n_head_kv));
     }
     let (q, k, v) = (&args[0], &args[1], &args[2]);
-    let hd = q.cols() / a.n_head.max(1);
-    if hd < 8 || q.cols() % a.n_head != 0 || k.cols() != hd * a.n_head_kv {
+    let hd = q.cols() / a.n_head;
+    if hd < 8 || !q.cols().is_multiple_of(a.n_head) || Some(k.cols()) != hd.checked_mul(a.n_head_kv) {
         return Err(format!("heads of at least 8 must fit q {q} and cache_k {k}"));
     }
     if v.cols() % a.n_head_kv != 0 || k.rows() != Dim::S || v.rows() != Dim::S {
         return Err(format!("cache_v {v} is no whole number of {} heads", a.n_head_kv));
     }
-    Ok(Types::from_iter([ValueType::matrix(DType::F32, q.rows(), v.cols() / a.n_head_kv * a.n_head)]))
+    let Some(cols) = (v.cols() / a.n_head_kv).checked_mul(a.n_head) else {
+        return Err(format!("{} heads of cache_v {v} are more than a row can hold", a.n_head));
+    };
+    Ok(Types::from_iter([ValueType::matrix(DType::F32, q.rows(), cols)]))
 }
 
 /// Two products per cell and head; the cache is read once per row.

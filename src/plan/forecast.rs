@@ -4,7 +4,7 @@
 //! arithmetic, and the team meets before it where the plan says so. Memory is what cannot lie in a cache: weights, and
 //! keys and values read back. So a forecast is a bound that a run comes near, never a promise that it goes faster.
 
-use super::{Cmd, Plan, Region, Rows};
+use super::{Cmd, Operand, Plan, Region, Rows};
 use crate::backends::Isa;
 use crate::graph::{CmdId, Dim, Id, ValueType};
 use crate::ops::{Cost, OpKind, Sizes};
@@ -89,9 +89,12 @@ impl Plan {
     }
 
     /// Types of some operands, as the op sees them.
-    fn types(&self, range: std::ops::Range<usize>) -> Vec<ValueType> {
-        let operands = self.operands.get(range).unwrap_or_default();
-        operands.iter().map(|o| ValueType::matrix(o.dtype, dim(o.rows), o.cols)).collect()
+    pub(super) fn types(&self, range: std::ops::Range<usize>) -> Vec<ValueType> {
+        let of = |o: &Operand| match (o.region, self.weights.rows().get(o.index as usize)) {
+            (Region::Weights, Some(w)) => w.ty.clone(),
+            _ => ValueType::matrix(o.dtype, dim(o.rows), o.cols),
+        };
+        self.operands.get(range).unwrap_or_default().iter().map(of).collect()
     }
 
     /// The least time of a step of `sizes` on a machine with `limits`.
@@ -151,7 +154,7 @@ impl Plan {
         let mut sums: Vec<(DType, u64)> = Vec::new();
         for w in self.weights.rows() {
             match sums.iter_mut().find(|(t, _)| *t == w.ty.dtype) {
-                Some((_, n)) => *n += w.bytes,
+                Some((_, n)) => *n = n.saturating_add(w.bytes),
                 None => sums.push((w.ty.dtype, w.bytes)),
             }
         }

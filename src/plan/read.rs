@@ -27,7 +27,7 @@ impl Plan {
         }
     }
 
-    /// The first row that names something outside a table.
+    /// The first row that names something outside a table, or operands that its op does not take.
     fn dangling(&self) -> Option<String> {
         if self.costs.len() != self.cmds.len() {
             return Some(format!("{} costs for {} commands", self.costs.len(), self.cmds.len()));
@@ -50,6 +50,15 @@ impl Plan {
             };
             if !inside || o.name as usize >= self.names.len() {
                 return Some(format!("operand {i} names rows outside the tables"));
+            }
+        }
+        for (id, c) in self.cmds.iter() {
+            // What a command costs is counted from types that its op gives.
+            let op = &self.ops[c.op as usize];
+            match op.infer(&self.types(c.args())) {
+                Ok(types) if types[..] == self.types(c.outs())[..] => {}
+                Ok(_) => return Some(format!("command {id}: {} gives other types", op.kind())),
+                Err(why) => return Some(format!("command {id}: {}: {why}", op.kind())),
             }
         }
         let last = self.cmds.len();

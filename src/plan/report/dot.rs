@@ -38,7 +38,7 @@ pub fn dot(p: &Plan, open: Option<u32>) -> String {
         let cost = p.costs.get(i).copied().unwrap_or_default();
         if let Node::Layer(l) = nodes[i] {
             let sum = layers.entry(l).or_default();
-            *sum = (sum.0 + 1, sum.1 + cost.weight_bytes);
+            *sum = (sum.0 + 1, sum.1.saturating_add(cost.weight_bytes));
             continue;
         }
         let names =
