@@ -5,7 +5,7 @@
 //!
 //! [`in_order_acts`]: super::in_order_acts
 
-use super::in_order::{self, Places, STEP, ask};
+use super::in_order::{self, AHEAD_32, Places, STEP, ask, in_turn};
 use super::in_order_acts::Acts;
 use super::nibbles::Nibbles;
 use super::nibbles_avx512::{codes, load_4, sum_rows as sum_fours};
@@ -113,7 +113,10 @@ impl Block for BlockQ8_0 {
         for (j, sums) in sums.iter_mut().enumerate() {
             // SAFETY: the caller's promise; a block's quants follow its scale of two bytes.
             unsafe {
-                let two = p.add(2 * Self::SIZE * j + 2);
+                let two = p.add(2 * Self::SIZE * j);
+                ask(two.wrapping_add(AHEAD_32), 2 * Self::SIZE);
+                in_turn();
+                let two = two.add(2);
                 let q = _mm512_castsi256_si512(_mm256_loadu_si256(two.cast()));
                 let q = _mm512_inserti64x4::<1>(q, _mm256_loadu_si256(two.add(Self::SIZE).cast()));
                 let q = _mm512_xor_si512(q, _mm512_set1_epi8(-128));
@@ -155,6 +158,8 @@ impl<T: Nibbles> Block for T {
             std::array::from_fn(|r| p.wrapping_add((4 * (r % 4) + r / 4) * T::BYTES));
         let mut sums = [_mm512_setzero_si512(); 4];
         for (i, sums) in sums.iter_mut().enumerate() {
+            ask(p.wrapping_add(AHEAD_32 + 4 * i * T::BYTES), 4 * T::BYTES);
+            in_turn();
             // SAFETY: the caller's promise.
             unsafe {
                 let [low, high] = codes::<T>(load_4(&block, i, T::AT_NIBBLES), [fifth[i], fifth[4 + i]]);
@@ -192,7 +197,6 @@ pub(super) unsafe fn direct<B: Block>(w: &Rows, x: &Rows, pack: *mut u8, out: Su
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 unsafe fn step<B: Block>(p: *const u8, index: usize, acts: &Acts, to: &Places) {
-    ask(p, STEP * B::SIZE);
     // SAFETY: the caller's promise.
     unsafe {
         let Terms { mut sums, d, min } = B::terms(p, acts.quants(B::HALVES, index));

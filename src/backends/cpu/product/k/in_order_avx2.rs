@@ -1,6 +1,6 @@
 //! One activation row against 256-element blocks on AVX2, weights as one stream: see [`super::super::in_order`].
 
-use super::super::in_order::{self, Places, STEP, ask};
+use super::super::in_order::{self, AHEAD_256, Places, STEP, ask};
 use super::super::q8_avx2::{scales_8, sum_rows};
 use super::super::{Rows, Sums};
 use super::X_BYTES;
@@ -54,7 +54,7 @@ unsafe fn step<B: Leaf>(p: *const u8, index: usize, blocks: usize, x: *const u8,
         unsafe {
             for i in 0..all {
                 let i = i & 7;
-                ask(block[i], size);
+                ask(block[i].wrapping_add(AHEAD_256), size);
                 let x = Acts::load(x.add(b * X_BYTES));
                 let codes = B::codes(block[i]);
                 let [scales, least] = B::head(block[i]);

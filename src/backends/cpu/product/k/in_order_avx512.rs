@@ -1,7 +1,7 @@
 //! One activation row against 256-element blocks on AVX-512 with VNNI, weights as one stream: see
 //! [`super::super::in_order`].
 
-use super::super::in_order::{self, Places, STEP, ask};
+use super::super::in_order::{self, AHEAD_256, Places, STEP, ask};
 use super::super::{Rows, Sums};
 use super::X_BYTES;
 use super::avx512::{Leaf, bytes_16, place, sum_across, sum_parts};
@@ -98,7 +98,7 @@ unsafe fn step<B: Leaf>(p: *const u8, index: usize, blocks: usize, acts: &Arrang
             let mut lanes = [_mm512_setzero_si512(); 4];
             for (i, lanes) in lanes.iter_mut().enumerate() {
                 let i = 4 * g + i;
-                ask(block[i], size);
+                ask(block[i].wrapping_add(AHEAD_256), size);
                 let x = acts.blocks.add(b * BLOCK);
                 let codes = B::codes(block[i]);
                 let scales = scale_lanes::<B>(head.scales.0[place(i)].as_ptr());
