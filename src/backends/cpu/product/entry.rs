@@ -3,7 +3,7 @@
 use super::float::{self, Bf16, F16, F32, Weight};
 #[cfg(target_arch = "x86_64")]
 use super::nibbles::Nibbles;
-use super::streams::for_flights;
+use super::streams::{for_flights, for_rows, one_stream};
 use super::{Acts, Core, DirectFn, PackFn, Rows, Sums, Tile, block32_plain};
 #[cfg(target_arch = "x86_64")]
 use super::{nibbles_avx2, nibbles_avx512, panels_avx2, q8_amx, q8_avx2, q8_avx512, tiles_amx};
@@ -18,7 +18,8 @@ use crate::quant::{
 pub(super) type Cores = &'static [(DType, &'static Core)];
 
 /// The float leaves of one instruction set: its token; sixteens of weight rows x activation rows of a tile; for the direct
-/// path the most activation rows, the weight rows in flight for one of them, and for more, weight rows x activation rows.
+/// path the most activation rows, the weight rows in flight for one of them where weights are several streams, and for more,
+/// weight rows x activation rows.
 macro_rules! float_leaves {
     (
         $module:ident, $token:expr, tile $m:literal x $nr:literal [$($nt:literal)*],
@@ -33,6 +34,12 @@ macro_rules! float_leaves {
             unsafe fn direct<W: Weight>(w: &Rows, x: &Rows, _: *mut u8, out: Sums) {
                 // SAFETY: the caller's promise; the features are on.
                 unsafe {
+                    if x.rows == 1 && one_stream() {
+                        for_rows(w, x, out, |flight, x, _, out| {
+                            float::direct::<_, W, 1, 1>($token, flight, x, out);
+                        });
+                        return;
+                    }
                     if x.rows == 1 {
                         for_flights(w, x, out, 1, 16 * W::BYTES, |flight, x, _, out| {
                             float::direct::<_, W, $one, 1>($token, flight, x, out);

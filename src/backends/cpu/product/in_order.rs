@@ -5,6 +5,7 @@
 //! the order in which all leaves add them.
 
 use super::k::avx2::transpose_8;
+use super::streams::one_stream;
 use super::{Rows, Sums, prefetch_near};
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
@@ -68,27 +69,9 @@ fn flight(rows: usize, blocks: usize) -> usize {
 /// Whether these weights, `blocks` blocks of `size` bytes a row, are to be taken so: there is one activation row, rows follow
 /// each other without gaps, there are blocks for a step and room for the terms of a row, and it is the fastest way on this
 /// machine.
-///
-/// Measured on Zen 5 (`benches/README.md`): up to a fourth faster than streams side by side.
 pub(super) fn pays(w: &Rows, x: &Rows, blocks: usize, size: usize) -> bool {
     let fits = w.row_bytes == blocks * size && flight(w.rows, blocks) * blocks >= STEP;
-    x.rows == 1 && fits && is_fastest()
-}
-
-#[cfg(not(test))]
-fn is_fastest() -> bool {
-    super::streams::zen_5()
-}
-
-#[cfg(test)]
-thread_local! {
-    /// What tests say instead of the machine.
-    pub(super) static FASTEST: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
-}
-
-#[cfg(test)]
-fn is_fastest() -> bool {
-    FASTEST.get()
+    x.rows == 1 && fits && one_stream()
 }
 
 /// Sums of all weight rows, each of `blocks` blocks of `size` bytes, against one activation row. `step` gets the first of

@@ -8,7 +8,7 @@
 //!
 //! That holds where a leaf goes through all rows line by line, and for the machines it was found on. On Zen 5 a leaf that
 //! takes several lines of a row before it turns to the next is served better by neighbours ([`Way::Together`]), and one
-//! activation row best by a single stream ([`super::in_order`]).
+//! activation row best by a single stream: float rows one after the other ([`for_rows`]), blocks by [`super::in_order`].
 
 use super::{Rows, Sums, prefetch, prefetch_near};
 use std::sync::OnceLock;
@@ -33,6 +33,8 @@ enum Way {
 impl Way {
     const FAR: Way = Way::Apart { ahead: 1024, near: false };
     const NEAR: Way = Way::Apart { ahead: 384, near: true };
+    /// With one row in flight: all rows in their order. 6144 to 9216 bytes ahead make no difference.
+    const ONE: Way = Way::Apart { ahead: 8192, near: true };
 
     /// That of this machine for leaves that use so many bytes of a row before they turn to the next.
     ///
@@ -52,6 +54,22 @@ pub(super) fn zen_5() -> bool {
     static ZEN_5: OnceLock<bool> = OnceLock::new();
     let found = || vendor_and_family().is_some_and(|(v, family)| v == *b"AuthenticAMD" && family >= 0x1a);
     *ZEN_5.get_or_init(found)
+}
+
+/// Whether one activation row is best met by weights as a single stream, one row after the other.
+///
+/// Measured on Zen 5 (`benches/README.md`): up to a fourth faster than streams side by side.
+pub(super) fn one_stream() -> bool {
+    #[cfg(test)]
+    return ONE_STREAM.get();
+    #[cfg(not(test))]
+    zen_5()
+}
+
+#[cfg(test)]
+thread_local! {
+    /// What tests say instead of the machine.
+    pub(super) static ONE_STREAM: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
 /// What the processor calls itself (AMD64 manual, volume 3, appendix E.3).
@@ -137,6 +155,16 @@ pub(super) unsafe fn for_flights<const L: usize>(
 ) {
     // SAFETY: the caller's promise.
     unsafe { for_flights_by(Way::of_machine(visit), w, x, out, most, f) }
+}
+
+/// Calls `f` for one weight row after the other, as [`for_flights`] does; `x` is one row.
+///
+/// # Safety
+/// As [`for_flights`].
+#[inline(always)]
+pub(super) unsafe fn for_rows(w: &Rows, x: &Rows, out: Sums, f: impl Fn(&Flight<1>, &Rows, usize, Sums)) {
+    // SAFETY: the caller's promise.
+    unsafe { for_flights_by(Way::ONE, w, x, out, 1, f) }
 }
 
 /// # Safety

@@ -174,27 +174,21 @@ fn run(
 ) -> Vec<Vec<u8>> {
     let caches = around.caches.clone();
     let made = run_once(kernel, op, args, outs, around, threads);
-    #[cfg(target_arch = "x86_64")]
-    {
-        let after = std::mem::replace(&mut around.caches, caches);
-        super::in_order::FASTEST.set(true);
-        let in_order = run_once(kernel, op, args, outs, around, threads);
-        super::in_order::FASTEST.set(false);
-        assert!(made == in_order && after == around.caches, "{}: in order", kernel.name);
-    }
+    let after = std::mem::replace(&mut around.caches, caches);
+    super::streams::ONE_STREAM.set(true);
+    let in_order = run_once(kernel, op, args, outs, around, threads);
+    super::streams::ONE_STREAM.set(false);
+    assert!(made == in_order && after == around.caches, "{}: in order", kernel.name);
     made
 }
 
 /// [`super::matmul`], by each way in which one row can be read.
 fn matmul(dtype: DType, isa: Isa, weight: &[u8], m: usize, n: usize, x: &[f32]) -> Result<Vec<f32>> {
     let made = super::matmul(dtype, isa, weight, m, n, x)?;
-    #[cfg(target_arch = "x86_64")]
-    {
-        super::in_order::FASTEST.set(true);
-        let in_order = super::matmul(dtype, isa, weight, m, n, x)?;
-        super::in_order::FASTEST.set(false);
-        same(&format!("{dtype} {isa} m={m} n={n}, in order"), &bytes(&in_order), &made);
-    }
+    super::streams::ONE_STREAM.set(true);
+    let in_order = super::matmul(dtype, isa, weight, m, n, x)?;
+    super::streams::ONE_STREAM.set(false);
+    same(&format!("{dtype} {isa} m={m} n={n}, in order"), &bytes(&in_order), &made);
     Ok(made)
 }
 
