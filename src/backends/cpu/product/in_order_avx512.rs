@@ -183,7 +183,8 @@ pub(super) unsafe fn direct<B: Block>(w: &Rows, x: &Rows, pack: *mut u8, out: Su
     let blocks = x.n / 32;
     // SAFETY: the caller's promise.
     unsafe {
-        let acts = Acts::arrange(x, pack, B::HAS_MIN, B::HALVES, if B::HAS_MIN { 0 } else { B::FIX_SHIFT });
+        let shift = if B::HAS_MIN { 0 } else { B::FIX_SHIFT };
+        let acts = Acts::arrange(x, pack, B::HAS_MIN, B::HALVES, shift, w.ptr);
         if B::HAS_MIN {
             in_order::sums::<true>(w, blocks, B::SIZE, out, |p, i, to| step::<B>(p, i, &acts, to));
         } else {

@@ -1,6 +1,6 @@
 //! The skeleton: a command's activation rows in passes, a thread's weight rows in panels, tiles over both.
 
-use super::streams::WINDOW;
+use super::streams::{WINDOW, one_stream};
 use super::{Acts, Ahead, Core, Rows, Sums, Tile, core, prefetch_to_write};
 use crate::backends::{Case, Isa, KernelCtx, Operand};
 use crate::graph::ValueType;
@@ -246,7 +246,9 @@ impl Pass {
     pub fn blocks(&self, part: &Part, unit: usize, mut f: impl FnMut(Range<usize>)) {
         let rows = part.range.len();
         let most = if self.direct {
-            let window = (WINDOW / part.w.row_bytes.max(1)).clamp(1, BLOCK_DIRECT);
+            let one = self.x.rows == 1 && one_stream();
+            let window =
+                if one { usize::MAX } else { WINDOW / part.w.row_bytes.max(1) }.clamp(1, BLOCK_DIRECT);
             rows.div_ceil(rows.div_ceil(window).max(1)).next_multiple_of(unit).min(BLOCK_DIRECT)
         } else {
             BLOCK_PANEL

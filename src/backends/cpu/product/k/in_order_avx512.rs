@@ -45,7 +45,7 @@ pub(super) unsafe fn direct<B: Leaf>(w: &Rows, x: &Rows, pack: *mut u8, out: Sum
     let acts = Arranged::at(pack, blocks);
     // SAFETY: the caller's promise; prefetches may point anywhere.
     unsafe {
-        arrange::<B>(x.ptr, blocks, &acts);
+        arrange::<B>(x.ptr, blocks, &acts, w.ptr);
         macro_rules! sums {
             ($min:literal) => {
                 in_order::sums::<$min>(w, blocks, size, out, |p, index, to| {
@@ -57,25 +57,34 @@ pub(super) unsafe fn direct<B: Leaf>(w: &Rows, x: &Rows, pack: *mut u8, out: Sum
     }
 }
 
+/// Meanwhile asks for what the first step needs of the weights at `first`.
+///
 /// # Safety
 /// As [`direct`]; `x` points to `blocks` Q8_K blocks.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-unsafe fn arrange<B: Leaf>(x: *const u8, blocks: usize, to: &Arranged) {
-    for b in 0..blocks + STEP {
-        // SAFETY: the caller's promise for blocks below `blocks`; the places are those of [`bytes`].
+unsafe fn arrange<B: Leaf>(x: *const u8, blocks: usize, to: &Arranged, first: *const u8) {
+    let each = AHEAD_256.div_ceil(blocks);
+    for b in 0..blocks {
+        ask(first.wrapping_add(each * b), each);
+        // SAFETY: the caller's promise; the places are those of [`bytes`].
         unsafe {
-            let p = x.add(b % blocks * X_BYTES);
+            let p = x.add(b * X_BYTES);
             let block = Acts::load::<B>(p);
             to.d.add(b).write(p.cast::<f32>().read_unaligned());
             for (i, sums) in block.sums.iter().enumerate() {
                 _mm_storeu_si128(to.sums.add(32 * b + 16 * i).cast(), _mm512_castsi512_si128(*sums));
             }
-            if b < blocks {
-                for (i, v) in block.qs.iter().chain(&block.fix).enumerate() {
-                    _mm512_store_si512(to.blocks.add(b * BLOCK + 64 * i).cast(), *v);
-                }
+            for (i, v) in block.qs.iter().chain(&block.fix).enumerate() {
+                _mm512_store_si512(to.blocks.add(b * BLOCK + 64 * i).cast(), *v);
             }
+        }
+    }
+    for b in blocks..blocks + STEP {
+        // SAFETY: as above; what lies a row before was written.
+        unsafe {
+            to.d.add(b).write(to.d.add(b - blocks).read());
+            to.sums.cast::<[u8; 32]>().add(b).write(to.sums.cast::<[u8; 32]>().add(b - blocks).read());
         }
     }
 }
