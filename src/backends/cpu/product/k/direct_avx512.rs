@@ -50,7 +50,7 @@ impl<B: Leaf> Of<B> {
 ///
 /// # Safety
 /// AVX-512 with VNNI is there; `w` and `x` describe readable rows of blocks of the type and of Q8_K blocks, of one
-/// length, and `out` has room for every pair.
+/// length, `pack` takes [`in_order_avx512::bytes`] a row, aligned, and `out` has room for every pair.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 pub(super) unsafe fn direct<B: Turn>(w: &Rows, x: &Rows, pack: *mut u8, out: Sums) {
     // SAFETY: the caller's promise, passed on.
@@ -58,12 +58,17 @@ pub(super) unsafe fn direct<B: Turn>(w: &Rows, x: &Rows, pack: *mut u8, out: Sum
         if in_order::pays(w, x, x.n / 256, size_of::<B>()) {
             return in_order_avx512::direct::<B>(w, x, pack, out);
         }
-        for_flights(w, x, out, ACTS, size_of::<B>(), |flight, x, _, out| match x.rows {
+        let sums = pack.cast::<[i16; 8]>();
+        if B::HAS_MIN && B::SUB == 32 {
+            turned_avx512::sums_32(x, sums);
+        }
+        let sums = |t0: usize| sums.add(t0 * (x.n / 256)).cast_const();
+        for_flights(w, x, out, ACTS, size_of::<B>(), |flight, x, t0, out| match x.rows {
             1 => direct_rows::<B, 1>(flight, x, out),
             2 => direct_rows::<B, 2>(flight, x, out),
-            3 | 4 => turned_avx512::rows::<B, 4>(flight, x, out),
-            5 | 6 => turned_avx512::rows::<B, 6>(flight, x, out),
-            _ => turned_avx512::rows::<B, 8>(flight, x, out),
+            3 | 4 => turned_avx512::rows::<B, 4>(flight, x, sums(t0), out),
+            5 | 6 => turned_avx512::rows::<B, 6>(flight, x, sums(t0), out),
+            _ => turned_avx512::rows::<B, 8>(flight, x, sums(t0), out),
         });
     }
 }

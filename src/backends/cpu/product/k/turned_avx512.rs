@@ -33,13 +33,36 @@ pub(super) trait Turn: Leaf {
     unsafe fn part(turned: &Turned, p: usize) -> [__m512i; 8];
 }
 
-/// The weight rows of a flight against up to `NT` activation rows.
+/// The sums of every 32 elements, row after row, block after block: at most 4064.
+///
+/// # Safety
+/// AVX-512 is there, `x` describes readable rows of Q8_K blocks, and `to` takes the sums of each of their blocks.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+pub(super) unsafe fn sums_32(x: &Rows, to: *mut [i16; 8]) {
+    let blocks = x.n / 256;
+    for i in 0..x.rows * blocks {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let p = x.ptr.add(i / blocks * x.row_bytes + i % blocks * X_BYTES);
+            let twos = _mm256_madd_epi16(_mm256_loadu_si256(p.add(X_BSUMS).cast()), _mm256_set1_epi16(1));
+            _mm_storeu_si128(to.add(i).cast(), _mm256_cvtepi32_epi16(twos));
+        }
+    }
+}
+
+/// The weight rows of a flight against up to `NT` activation rows, of which `sums` are [`sums_32`] if minima are those of 32
+/// elements.
 ///
 /// # Safety
 /// AVX-512 with VNNI is there; the flight's rows and `x` are readable rows of blocks of the type and of Q8_K blocks, of
 /// one length, and `out` has room for every pair.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-pub(super) unsafe fn rows<B: Turn, const NT: usize>(flight: &Flight<16>, x: &Rows, out: Sums) {
+pub(super) unsafe fn rows<B: Turn, const NT: usize>(
+    flight: &Flight<16>,
+    x: &Rows,
+    sums: *const [i16; 8],
+    out: Sums,
+) {
     let zero = _mm512_setzero_si512();
     let size = size_of::<B>();
     let mut row = flight.row;
@@ -89,10 +112,16 @@ pub(super) unsafe fn rows<B: Turn, const NT: usize>(flight: &Flight<16>, x: &Row
                     }
                 }
             }
-            let lows = if B::HAS_MIN { min_pairs::<B>(&head) } else { scales };
+            let fours = dwords_4(head.mins[0]);
+            let lows = if B::HAS_MIN { min_pairs(&head) } else { scales };
             for (t, (acc, total)) in acc.iter_mut().zip(total).enumerate() {
                 let mut low = zero;
-                if B::HAS_MIN || B::BIAS != 0 {
+                if B::HAS_MIN && B::SUB == 32 {
+                    let sums = sums.add(t.min(x.rows - 1) * (x.n / 256) + b).cast::<i32>();
+                    for (p, pair) in fours.into_iter().enumerate() {
+                        low = _mm512_dpwssd_epi32(low, pair, _mm512_set1_epi32(sums.add(p).read_unaligned()));
+                    }
+                } else if B::HAS_MIN || B::BIAS != 0 {
                     for (p, pair) in lows.into_iter().enumerate() {
                         let sums = block(t).add(X_BSUMS + 4 * p).cast::<i32>().read_unaligned();
                         low = _mm512_dpwssd_epi32(low, pair, _mm512_set1_epi32(sums));
@@ -147,20 +176,13 @@ fn scale_pairs<B: Leaf>(scales: &Scales) -> [__m512i; PARTS] {
     out
 }
 
-/// The minima in the same arrangement.
+/// The minima of 16 elements each, in the same arrangement.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-fn min_pairs<B: Leaf>(head: &Head) -> [__m512i; PARTS] {
+fn min_pairs(head: &Head) -> [__m512i; PARTS] {
     let mut out = [_mm512_setzero_si512(); PARTS];
-    if B::SUB == 16 {
-        let (low, high) = out.split_at_mut(4);
-        low.copy_from_slice(&dwords_4(head.mins[0]));
-        high.copy_from_slice(&dwords_4(head.mins[1]));
-        return out;
-    }
-    for (two, pair) in out.as_chunks_mut::<2>().0.iter_mut().zip(dwords_4(head.mins[0])) {
-        let (low, high) = (_mm512_and_si512(pair, _mm512_set1_epi32(0xffff)), _mm512_srli_epi32::<16>(pair));
-        *two = [low, high].map(|m| _mm512_or_si512(m, _mm512_slli_epi32::<16>(m)));
-    }
+    let (low, high) = out.split_at_mut(4);
+    low.copy_from_slice(&dwords_4(head.mins[0]));
+    high.copy_from_slice(&dwords_4(head.mins[1]));
     out
 }
