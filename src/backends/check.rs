@@ -119,12 +119,7 @@ fn operand(plan: &Plan, i: usize, o: &Operand) -> Result<ValueType, String> {
     if o.cols == 0 || row != Some(o.row_bytes) {
         return Err(format!("operand {i}: {} bytes are no row of {} {}", o.row_bytes, o.cols, o.dtype));
     }
-    let dim = match o.rows {
-        Rows::Fixed(n) => Dim::Fixed(n),
-        Rows::T => Dim::T,
-        Rows::R => Dim::R,
-        Rows::S => Dim::S,
-    };
+    let dim = o.rows.dim();
     let ty = ValueType::matrix(o.dtype, dim, o.cols);
     if (o.region == Region::Kv) != (o.rows == Rows::S) {
         return Err(format!("operand {i}: rows of a cache outside the cache region"));

@@ -6,7 +6,7 @@
 
 use super::{Cmd, Operand, Plan, Region, Rows};
 use crate::backends::Isa;
-use crate::graph::{CmdId, Dim, Id, ValueType};
+use crate::graph::{CmdId, Id, ValueType};
 use crate::ops::{Cost, OpKind, Sizes};
 use crate::quant::DType;
 use serde::{Deserialize, Serialize};
@@ -92,7 +92,7 @@ impl Plan {
     pub(super) fn types(&self, range: std::ops::Range<usize>) -> Vec<ValueType> {
         let of = |o: &Operand| match (o.region, self.weights.rows().get(o.index as usize)) {
             (Region::Weights, Some(w)) => w.ty.clone(),
-            _ => ValueType::matrix(o.dtype, dim(o.rows), o.cols),
+            _ => ValueType::matrix(o.dtype, o.rows.dim(), o.cols),
         };
         self.operands.get(range).unwrap_or_default().iter().map(of).collect()
     }
@@ -173,15 +173,6 @@ pub fn is_product(kind: OpKind) -> bool {
             | OpKind::LinearQkvRopeKv
             | OpKind::LinearSwiglu
     )
-}
-
-fn dim(rows: Rows) -> Dim {
-    match rows {
-        Rows::Fixed(n) => Dim::Fixed(n),
-        Rows::T => Dim::T,
-        Rows::R => Dim::R,
-        Rows::S => Dim::S,
-    }
 }
 
 #[cfg(test)]

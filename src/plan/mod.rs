@@ -81,6 +81,18 @@ pub enum Rows {
     S,
 }
 
+impl Rows {
+    /// The dimension that they are.
+    pub fn dim(self) -> Dim {
+        match self {
+            Rows::Fixed(n) => Dim::Fixed(n),
+            Rows::T => Dim::T,
+            Rows::R => Dim::R,
+            Rows::S => Dim::S,
+        }
+    }
+}
+
 /// One operand or result of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Operand {

@@ -50,7 +50,7 @@ impl Way {
 }
 
 /// Whether this machine is a Zen 5, or newer.
-pub(super) fn zen_5() -> bool {
+fn zen_5() -> bool {
     static ZEN_5: OnceLock<bool> = OnceLock::new();
     let found = || vendor_and_family().is_some_and(|(v, family)| v == *b"AuthenticAMD" && family >= 0x1a);
     *ZEN_5.get_or_init(found)

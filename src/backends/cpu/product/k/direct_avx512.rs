@@ -50,7 +50,8 @@ impl<B: Leaf> Of<B> {
 ///
 /// # Safety
 /// AVX-512 with VNNI is there; `w` and `x` describe readable rows of blocks of the type and of Q8_K blocks, of one
-/// length, `pack` takes [`in_order_avx512::bytes`] a row, aligned, and `out` has room for every pair.
+/// length, `pack` takes [`in_order_avx512::bytes`] a row, aligned, and holds what [`turned_avx512::pack_sums`] made of `x`, and
+/// `out` has room for every pair.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 pub(super) unsafe fn direct<B: Turn>(w: &Rows, x: &Rows, pack: *mut u8, out: Sums) {
     // SAFETY: the caller's promise, passed on.
@@ -58,11 +59,7 @@ pub(super) unsafe fn direct<B: Turn>(w: &Rows, x: &Rows, pack: *mut u8, out: Sum
         if in_order::pays(w, x, x.n / 256, size_of::<B>()) {
             return in_order_avx512::direct::<B>(w, x, pack, out);
         }
-        let sums = pack.cast::<[i16; 8]>();
-        if B::HAS_MIN && B::SUB == 32 {
-            turned_avx512::sums_32(x, sums);
-        }
-        let sums = |t0: usize| sums.add(t0 * (x.n / 256)).cast_const();
+        let sums = |t0: usize| pack.cast::<[i16; 8]>().add(t0 * (x.n / 256)).cast_const();
         for_flights(w, x, out, ACTS, size_of::<B>(), |flight, x, t0, out| match x.rows {
             1 => direct_rows::<B, 1>(flight, x, out),
             2 => direct_rows::<B, 2>(flight, x, out),

@@ -136,6 +136,7 @@ const fn avx2_core<B: avx2::Leaf>() -> Core {
 #[cfg(target_arch = "x86_64")]
 static AVX512_ACTS: Acts = Acts {
     direct_bytes: in_order_avx512::bytes,
+    pack_direct: turned_avx512::pack_sums,
     ..panel_acts(panel_avx512::TILE_ACTS, panel_avx512::X_STEP, panel_avx512::pack_acts)
 };
 
@@ -165,6 +166,7 @@ const fn avx512_core<B: turned_avx512::Turn>() -> Core {
 #[cfg(target_arch = "x86_64")]
 static AMX_ACTS: Acts = Acts {
     direct_bytes: in_order_avx512::bytes,
+    pack_direct: turned_avx512::pack_sums,
     ..panel_acts(tiles_amx::TILE_ACTS, panel_amx::X_STEP, panel_amx::pack_acts)
 };
 

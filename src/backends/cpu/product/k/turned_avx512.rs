@@ -33,24 +33,25 @@ pub(super) trait Turn: Leaf {
     unsafe fn part(turned: &Turned, p: usize) -> [__m512i; 8];
 }
 
-/// The sums of every 32 elements, row after row, block after block: at most 4064.
+/// The sums of every 32 elements, at most 4064, row after row, block after block, if there are rows enough for [`rows`].
 ///
 /// # Safety
-/// AVX-512 is there, `x` describes readable rows of Q8_K blocks, and `to` takes the sums of each of their blocks.
+/// AVX-512 is there, `x` describes readable rows of Q8_K blocks, and `out` takes 16 bytes for each of their blocks.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-pub(super) unsafe fn sums_32(x: &Rows, to: *mut [i16; 8]) {
+pub(super) unsafe fn pack_sums(x: &Rows, out: *mut u8) {
     let blocks = x.n / 256;
-    for i in 0..x.rows * blocks {
+    let all = if x.rows > 2 { x.rows * blocks } else { 0 };
+    for i in 0..all {
         // SAFETY: the caller's promise.
         unsafe {
             let p = x.ptr.add(i / blocks * x.row_bytes + i % blocks * X_BYTES);
             let twos = _mm256_madd_epi16(_mm256_loadu_si256(p.add(X_BSUMS).cast()), _mm256_set1_epi16(1));
-            _mm_storeu_si128(to.add(i).cast(), _mm256_cvtepi32_epi16(twos));
+            _mm_storeu_si128(out.add(16 * i).cast(), _mm256_cvtepi32_epi16(twos));
         }
     }
 }
 
-/// The weight rows of a flight against up to `NT` activation rows, of which `sums` are [`sums_32`] if minima are those of 32
+/// The weight rows of a flight against up to `NT` activation rows, of which `sums` are [`pack_sums`] if minima are those of 32
 /// elements.
 ///
 /// # Safety
