@@ -63,6 +63,9 @@ fn a_bench_counts_and_measures() {
     assert!(o["read"]["bytes_per_second"].as_f64().unwrap() > 1e8);
     assert!(o["weight_bytes_per_token"].as_u64().unwrap() > 100_000);
     assert!(o["generation_percent_of_read"].as_f64().unwrap() > 0.0);
+    assert!(o["generation_percent_of_reads_around"].as_f64().unwrap() > 0.0);
+    // Before each of two measurements, and after the last.
+    assert_eq!(o["generation"]["reads"].as_array().unwrap().len(), 3);
 }
 
 #[test]

@@ -9,7 +9,7 @@ mod result;
 #[path = "../benches/compare/table.rs"]
 mod table;
 
-use result::{Cell, Entry, PlanTime, Program, Report, Spread, Work};
+use result::{Cell, Entry, PlanTime, Program, Report, Spread, Turn, Work, choose};
 
 /// As `llama-bench -o json` prints, with lines of a library around it.
 const LLAMA: &str = r#"load_backend: loaded [CPU] backend
@@ -78,6 +78,11 @@ fn our_own_output_is_read() {
     assert_eq!((ours.speed, ours.read, ours.isa.as_str()), (50.0, Some((120.0, 6e9)), "avx2"));
     assert!(parse::quipu_bench(text, "prompt").unwrap_err().contains("no prompt"));
     assert!(parse::quipu_bench("", "prompt").is_err());
+    assert_eq!(ours.percent, None);
+    let around = text.replace("\"cache_bytes", "\"generation_percent_of_reads_around\": 96.5, \"cache_bytes");
+    assert_eq!(parse::quipu_bench(&around, "generation").unwrap().percent, Some(96.5));
+    let around = around.replace("null", "{\"median\": 9.0}");
+    assert_eq!(parse::quipu_bench(&around, "prompt").unwrap().percent, None);
     let unread = text.replace(r#"{"bytes_per_second": 6e9}"#, "null");
     assert_eq!(parse::quipu_bench(&unread, "generation").unwrap().read, None);
 }
@@ -109,6 +114,7 @@ fn cell(work: Work, entries: Vec<Entry>) -> Cell {
         percent_of_read: None,
         percent_of_own_read: None,
         read_bytes_per_second: None,
+        turns: vec![],
     }
 }
 
@@ -204,4 +210,41 @@ fn the_tables_hold_what_was_measured() {
     for pair in rows.windows(2).filter(|p| p.iter().all(|l| l.starts_with('|'))) {
         assert_eq!(columns(pair[0]), columns(pair[1]), "{}\n{}", pair[0], pair[1]);
     }
+}
+
+#[test]
+fn turns_count_where_memory_kept_its_speed() {
+    let turns = |rates: &[[f64; 3]]| -> Vec<Turn> {
+        rates.iter().map(|r| Turn { reads: r.map(|x| x * 1e9).to_vec(), counts: true }).collect()
+    };
+    let chosen = |mut t: Vec<Turn>, wanted| {
+        choose(&mut t, wanted);
+        t.iter().map(|t| t.counts).collect::<Vec<_>>()
+    };
+    let some = turns(&[[50.0, 52.0, 49.0], [50.0, 80.0, 80.0], [80.0, 79.0, 84.0]]);
+    assert_eq!(chosen(some.clone(), 4), [true, false, true]);
+    // Too few of them say less than all.
+    assert_eq!(chosen(some, 5), [true, true, true]);
+    // Nobody watched.
+    assert_eq!(chosen(vec![Turn { reads: vec![], counts: true }], 5), [true]);
+    // What is shown of it.
+    let mut c = cell(Work::Generate { tokens: 64 }, vec![entry("quipu", &[80.0])]);
+    c.turns = turns(&[[50.0, 50.0, 50.0], [50.0, 90.0, 90.0]]);
+    choose(&mut c.turns, 1);
+    let report = Report {
+        date: String::new(),
+        machine: String::new(),
+        memory: String::new(),
+        threads: 2,
+        isa: String::new(),
+        pairs: 1,
+        repetitions: 1,
+        arguments: vec![],
+        programs: vec![],
+        cells: vec![c],
+        plan: vec![],
+    };
+    let text = table::markdown(&report);
+    let line = "m Q8_0, tg64, 1 of 2 turns (steady ones) at 50.0 GB/s (50.0 to 50.0):";
+    assert!(text.lines().any(|l| l == line), "{text}");
 }

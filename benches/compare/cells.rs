@@ -4,7 +4,8 @@ use super::args::Want;
 use super::child::{self, Outcome};
 use super::files::Model;
 use super::programs::{Job, Sample, Who, command, sample};
-use super::result::{Cell, Entry, Spread, Work};
+use super::result::{Cell, Entry, Spread, Turn, Work, choose};
+use quipu::backends::measure::Reader;
 use quipu::loader::file_type::FileType;
 
 /// One who takes part in a cell.
@@ -14,8 +15,8 @@ struct Racer {
     entry: Entry,
     /// The best read rate it saw and the bytes a token reads.
     read: Option<(f64, f64)>,
-    /// What each run used of the read rate that it measured itself.
-    percents: Vec<f64>,
+    /// What each run used of what memory gave around it.
+    percents: Vec<Option<f64>>,
     version: Option<String>,
 }
 
@@ -26,8 +27,17 @@ pub struct Measured {
     pub versions: Vec<(&'static str, String)>,
 }
 
-/// Measures one kind of work of one file.
-pub fn measure(want: &Want, model: &Model, work: Work, prompt: &str) -> Measured {
+/// Turns for each that is wanted, at most: those in which memory changed its speed are taken again.
+const TRIES: usize = 3;
+
+/// Measures one kind of work of one file. What memory limits is watched by `reader`.
+pub fn measure(
+    want: &Want,
+    model: &Model,
+    work: Work,
+    prompt: &str,
+    reader: Option<&mut Reader>,
+) -> Measured {
     let run = Run { want, model, prompt };
     let mut racers = run.racers(work);
     // Memory does not move from run to run.
@@ -37,7 +47,11 @@ pub fn measure(want: &Want, model: &Model, work: Work, prompt: &str) -> Measured
         let _ =
             std::fs::File::open(&model.path).and_then(|mut f| std::io::copy(&mut f, &mut std::io::sink()));
     }
-    for _ in 0..pairs {
+    let mut reader = reader.filter(|_| work.is_watched());
+    let most = if reader.is_some() { TRIES * pairs } else { pairs };
+    let mut turns: Vec<Turn> = Vec::new();
+    while turns.len() < most && turns.iter().filter(|t| t.steady()).count() < pairs {
+        let mut reads: Vec<f64> = reader.iter_mut().map(|r| r.now()).collect();
         for r in &mut racers {
             // A second failure would say no more, and could take as long as the first.
             let found = if r.entry.failure.is_some() { None } else { Some(run.once(r, work)) };
@@ -52,13 +66,20 @@ pub fn measure(want: &Want, model: &Model, work: Work, prompt: &str) -> Measured
                 },
                 None => r.entry.samples.push(None),
             }
+            r.percents.resize(r.entry.samples.len(), None);
+            reads.extend(reader.iter_mut().map(|r| r.now()));
         }
+        turns.push(Turn { reads, counts: true });
+    }
+    choose(&mut turns, pairs);
+    for r in &mut racers {
+        r.keep(&turns);
     }
     let ours = racers.iter().find(|r| r.who == Who::Quipu);
     let read = ours.and_then(|r| r.read);
     let median = ours.and_then(|r| r.entry.spread()).map(|s| s.median);
     let percent = median.zip(read).map(|(m, (bytes, rate))| m * bytes / rate * 100.0);
-    let own = ours.and_then(|r| Spread::of(r.percents.iter().copied()));
+    let own = ours.and_then(|r| Spread::of(r.percents.iter().flatten().copied()));
     let versions = racers.iter().filter_map(|r| Some((r.who.name(), r.version.clone()?))).collect();
     let cell = Cell {
         file: model.name(),
@@ -67,6 +88,7 @@ pub fn measure(want: &Want, model: &Model, work: Work, prompt: &str) -> Measured
         percent_of_read: percent,
         percent_of_own_read: own,
         read_bytes_per_second: read.map(|(_, rate)| rate),
+        turns: if reader.is_some() { turns } else { vec![] },
     };
     Measured { cell, versions }
 }
@@ -96,11 +118,20 @@ impl Racer {
     fn take(&mut self, s: Sample) {
         self.entry.samples.push(Some(s.value));
         self.version = s.version.or(self.version.take());
+        self.percents.push(s.percent);
         if let Some((bytes, rate)) = s.read {
-            self.percents.push(s.value * bytes / rate * 100.0);
             // The limit is the best rate that was seen.
             self.read = Some((bytes, self.read.map_or(rate, |(_, old)| old.max(rate))));
         }
+    }
+
+    /// Keeps what it did in the turns that count.
+    fn keep(&mut self, turns: &[Turn]) {
+        let counts = |i: usize| turns.get(i).is_none_or(|t| t.counts);
+        let mut i = 0..;
+        self.entry.samples.retain(|_| i.next().is_none_or(counts));
+        let mut i = 0..;
+        self.percents.retain(|_| i.next().is_none_or(counts));
     }
 }
 

@@ -18,6 +18,7 @@ mod table;
 use args::Want;
 use files::Model;
 use quipu::backends::Isa;
+use quipu::backends::measure::Reader;
 use quipu::debug::machine::processor;
 use quipu::error::Result;
 use quipu::loader::{Gguf, LoadMode, ParseOptions};
@@ -83,9 +84,11 @@ fn compare(want: &Want) -> Result<()> {
     if !cells.is_empty() {
         std::fs::create_dir_all(&want.dir).expect("a folder that can be written: dir=");
     }
+    let mut reader =
+        if cells.iter().any(|(_, w)| w.is_watched()) { Some(Reader::new(want.threads)?) } else { None };
     for (i, (model, work)) in cells.iter().enumerate() {
         let done = match model.make().and_then(|()| prompt(model)) {
-            Ok(prompt) => cells::measure(want, model, *work, &prompt),
+            Ok(prompt) => cells::measure(want, model, *work, &prompt, reader.as_mut()),
             Err(e) => {
                 eprintln!("{}: {e}", model.name());
                 continue;

@@ -69,6 +69,8 @@ pub struct Ours {
     pub speed: f64,
     /// Bytes that a token reads and bytes per second that can be read.
     pub read: Option<(f64, f64)>,
+    /// Of what memory gave around it, what it used, in percent.
+    pub percent: Option<f64>,
     /// The instruction set.
     pub isa: String,
 }
@@ -80,7 +82,8 @@ pub fn quipu_bench(text: &str, row: &str) -> Result<Ours, String> {
     let speed = number(&format!("/{row}/median")).ok_or_else(|| format!("no {row} in its output"))?;
     let bytes = number("/weight_bytes_per_token").zip(number("/cache_bytes_per_token")).map(|(w, c)| w + c);
     let isa = v.pointer("/model/isa").and_then(Value::as_str).unwrap_or_default().to_owned();
-    Ok(Ours { speed, read: bytes.zip(number("/read/bytes_per_second")), isa })
+    let percent = number("/generation_percent_of_reads_around").filter(|_| row == "generation");
+    Ok(Ours { speed, read: bytes.zip(number("/read/bytes_per_second")), percent, isa })
 }
 
 /// What a program wrote about its failure, in one line of at most 160 characters: its last line that speaks of an error,

@@ -52,6 +52,8 @@ pub struct Sample {
     pub version: Option<String>,
     /// Bytes that a token reads and bytes per second that can be read.
     pub read: Option<(f64, f64)>,
+    /// Of what memory gave around it, what it used, in percent.
+    pub percent: Option<f64>,
 }
 
 /// Where a program of a peer is.
@@ -221,14 +223,14 @@ pub fn sample(who: Who, work: Work, o: &Outcome) -> Result<Sample, String> {
         let words = parse::last_words(&o.stderr);
         return Err(if words.is_empty() { why.clone() } else { format!("{why}: {words}") });
     }
-    let plain = |value| Ok(Sample { value, version: None, read: None });
+    let plain = |value| Ok(Sample { value, version: None, read: None, percent: None });
     let tested = |prompt, gen_| {
         let t = parse::llama_bench(&o.stdout, prompt, gen_)?;
-        Ok(Sample { value: t.speed, version: Some(t.build), read: None })
+        Ok(Sample { value: t.speed, version: Some(t.build), read: None, percent: None })
     };
     let ours = |row| {
         let b = parse::quipu_bench(&o.stdout, row)?;
-        Ok(Sample { value: b.speed, version: Some(b.isa), read: b.read })
+        Ok(Sample { value: b.speed, version: Some(b.isa), read: b.read, percent: b.percent })
     };
     match (who, work) {
         (_, Work::Start | Work::Cold) => plain(o.seconds),

@@ -43,6 +43,11 @@ impl Work {
         !matches!(self, Work::Start | Work::Cold | Work::Memory { .. })
     }
 
+    /// Whether memory sets its speed, so that it matters when memory changes its own.
+    pub fn is_watched(&self) -> bool {
+        matches!(self, Work::Generate { .. } | Work::Depth { .. })
+    }
+
     /// One figure with its unit, which is tokens per second, seconds or bytes.
     pub fn show(&self, x: f64) -> String {
         match self {
@@ -63,7 +68,7 @@ pub struct Entry {
     pub setting: String,
     /// Not raced: what is lost on the way is more than a ratio may hide.
     pub shown_only: bool,
-    /// One per pair; none for a pair in which it was not run.
+    /// One per turn that counts; none for a turn in which it was not run.
     pub samples: Vec<Option<f64>>,
     /// Why there are no samples, or no more.
     pub failure: Option<String>,
@@ -79,10 +84,36 @@ pub struct Cell {
     pub entries: Vec<Entry>,
     /// Of the best read rate of the cell, what our median uses, in percent.
     pub percent_of_read: Option<f64>,
-    /// Of the read rate that each of our runs measured itself, what it used, in percent.
+    /// Of what memory gave right before and after each of our runs, what it used, in percent.
     pub percent_of_own_read: Option<Spread>,
     /// The best read rate in bytes per second.
     pub read_bytes_per_second: Option<f64>,
+    /// The turns, where memory was watched.
+    pub turns: Vec<Turn>,
+}
+
+/// The programs in turn, once.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Turn {
+    /// How fast memory could be read before each run and after the last, in bytes per second.
+    pub reads: Vec<f64>,
+    /// Whether its samples count.
+    pub counts: bool,
+}
+
+impl Turn {
+    /// Whether memory kept its speed, within 15 %: else programs did not race on the same machine.
+    pub fn steady(&self) -> bool {
+        let least = self.reads.iter().copied().fold(f64::INFINITY, f64::min);
+        self.reads.iter().all(|r| *r <= 1.15 * least)
+    }
+}
+
+/// Says which turns count: the steady ones, or all if fewer than half of those that were wanted are steady.
+pub fn choose(turns: &mut [Turn], wanted: usize) {
+    let steady = turns.iter().filter(|t| t.steady()).count();
+    let all = 2 * steady < wanted;
+    turns.iter_mut().for_each(|t| t.counts = all || t.steady());
 }
 
 /// The middle and the ends.

@@ -23,6 +23,14 @@ pub fn markdown(r: &Report) -> String {
          the ratios of each turn, with their smallest and largest. The better peer is the one whose median is better.",
         r.pairs
     );
+    if r.cells.iter().any(|c| !c.turns.is_empty()) {
+        let _ = writeln!(
+            s,
+            "- Where memory sets the speed, it was read between all runs. Turns in which it changed by more than 15 % were \
+             taken again, up to three times as many; where fewer than half were steady in the end, all count. \"Of each run's \
+             own\" is of what memory gave right before and after it."
+        );
+    }
     main_table(&mut s, r);
     by_row(&mut s, r, "Behind a filled cache, tokens per second", |w| matches!(w, Work::Depth { .. }));
     by_row(&mut s, r, "Several sequences in one step, tokens per second of all together", |w| {
@@ -143,7 +151,7 @@ fn by_row(s: &mut String, r: &Report, title: &str, is: fn(&Work) -> bool) {
     }
 }
 
-/// Of the read limit, and in brackets the median of what each run used of the rate that it measured itself.
+/// Of the read limit, and in brackets the median of what each run used of what memory gave around it.
 fn percent(c: &Cell) -> String {
     let Some(of_best) = c.percent_of_read else { return dash() };
     let own = c.percent_of_own_read.map_or_else(String::new, |s| format!(" ({:.0} %)", s.median));
@@ -163,6 +171,17 @@ fn plan_table(s: &mut String, r: &Report) {
     }
 }
 
+/// How many turns count of how many, and how fast memory was in them.
+fn turns(c: &Cell) -> String {
+    let counting = || c.turns.iter().filter(|t| t.counts);
+    let reads = Spread::of(counting().flat_map(|t| t.reads.iter().map(|r| r / 1e9)));
+    reads.map_or_else(String::new, |r| {
+        let kind = if counting().all(|t| t.steady()) { "steady ones" } else { "all" };
+        let (n, of) = (counting().count(), c.turns.len());
+        format!(", {n} of {of} turns ({kind}) at {:.1} GB/s ({:.1} to {:.1})", r.median, r.min, r.max)
+    })
+}
+
 /// Every command with the ends of its samples.
 fn commands(s: &mut String, r: &Report) {
     if r.cells.is_empty() {
@@ -172,7 +191,7 @@ fn commands(s: &mut String, r: &Report) {
     for c in &r.cells {
         let read =
             c.read_bytes_per_second.map_or_else(String::new, |b| format!(", read limit {:.1} GB/s", b / 1e9));
-        let _ = writeln!(s, "{}, {}{read}:\n", c.file, c.work.label());
+        let _ = writeln!(s, "{}, {}{read}{}:\n", c.file, c.work.label(), turns(c));
         for e in &c.entries {
             let spread = e.spread().map_or_else(dash, |x| {
                 let show = |v| c.work.show(v);

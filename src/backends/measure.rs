@@ -18,6 +18,9 @@ const BLOCK_BYTES: u64 = 1 << 30;
 /// Bytes below which caches would be measured.
 const LEAST_BYTES: u64 = 64 << 20;
 
+/// Bytes that are enough to tell which way is best.
+const SEARCH_BYTES: u64 = 256 << 20;
+
 /// How often each way is tried; the best counts.
 const PASSES: usize = 3;
 
@@ -73,59 +76,125 @@ pub struct ReadRate {
 
 /// Measures how fast `threads` threads together can read memory. Takes about two seconds and up to 1 GiB.
 ///
-/// Errors: `InsufficientMemory` (resources), `OutOfRange` (usage) for no threads.
+/// Errors: those of [`Reader::new`].
 pub fn read_rate(threads: usize) -> Result<ReadRate> {
-    if threads == 0 {
-        return Err(Error::usage(Problem::new("OutOfRange", "threads").found("0").expected("at least 1")));
-    }
-    let room = memory_available().map_or(BLOCK_BYTES, |free| free / 4);
-    read_rate_of(threads, BLOCK_BYTES.min(room).max(LEAST_BYTES))
+    Reader::new(threads).map(|r| r.best)
 }
 
-fn read_rate_of(threads: usize, bytes: u64) -> Result<ReadRate> {
-    let mut best: Option<ReadRate> = None;
-    // One after the other: both at once might not fit.
-    for how in [Use::Whole, Use::Gradual] {
-        let rate = read_rate_from(threads, bytes, how)?;
-        if best.is_none_or(|b| rate.bytes_per_second > b.bytes_per_second) {
-            best = Some(rate);
-        }
-    }
-    best.ok_or_else(|| Error::usage(Problem::new("OutOfRange", "threads").found("0")))
+/// A block of memory and the best way to read it, to be read again whenever someone asks how fast memory is now: where
+/// others use it too, its speed may change within seconds.
+pub struct Reader {
+    field: Field,
+    best: ReadRate,
 }
 
-/// The best way for a block with (`Whole`) or without huge pages.
-fn read_rate_from(threads: usize, bytes: u64, how: Use) -> Result<ReadRate> {
-    let mut block = Block::zeroed(bytes, "the block of the read measurement", "-t", how)?;
-    let words: &mut [u64] = bytemuck::cast_slice_mut(block.bytes_mut());
-    let share = (words.len() / threads / (16 * RUN)).max(1) * 16 * RUN;
-    let used = (share * threads).min(words.len());
-    std::thread::scope(|s| {
-        for (i, part) in words[..used].chunks_mut(share).enumerate() {
-            s.spawn(move || part.fill(i as u64 + 1));
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Reader({:?})", self.best)
+    }
+}
+
+impl Reader {
+    /// Finds the best way for `threads` threads together. Takes about two seconds and, as long as it lives, up to 1 GiB.
+    ///
+    /// Errors: `InsufficientMemory` (resources), `OutOfRange` (usage) for no threads.
+    pub fn new(threads: usize) -> Result<Reader> {
+        if threads == 0 {
+            return Err(Error::usage(
+                Problem::new("OutOfRange", "threads").found("0").expected("at least 1"),
+            ));
         }
-    });
-    let parts: Vec<&[u64]> = words[..used].chunks(share).collect();
-    let mut best = ReadRate {
-        bytes_per_second: 0.0,
-        threads: parts.len(),
-        streams: 1,
-        window: 0,
-        prefetch: 0,
-        huge_pages: how == Use::Whole,
-        block_bytes: 8 * used as u64,
-    };
-    for (window, streams) in SHAPES {
-        for prefetch in [0, 1024, 4096, WINDOW] {
-            let way = Way { streams, window, prefetch };
-            let fastest = (0..PASSES).map(|_| pass(&parts, way)).min().unwrap_or(Duration::MAX);
-            let rate = best.block_bytes as f64 / fastest.as_secs_f64().max(1e-9);
-            if rate > best.bytes_per_second {
-                best = ReadRate { bytes_per_second: rate, streams, window, prefetch, ..best };
+        let room = memory_available().map_or(BLOCK_BYTES, |free| free / 4);
+        Reader::of(threads, BLOCK_BYTES.min(room).max(LEAST_BYTES))
+    }
+
+    fn of(threads: usize, bytes: u64) -> Result<Reader> {
+        // One after the other: both at once might not fit.
+        let huge = Field::new(threads, bytes, Use::Whole)?.best_way();
+        let field = Field::new(threads, bytes, Use::Gradual)?;
+        let best = field.best_way();
+        if best.bytes_per_second >= huge.bytes_per_second {
+            return Ok(Reader { field, best });
+        }
+        drop(field);
+        Ok(Reader { field: Field::new(threads, bytes, Use::Whole)?, best: huge })
+    }
+
+    /// The best that was measured until now.
+    pub fn best(&self) -> ReadRate {
+        self.best
+    }
+
+    /// Bytes per second by the best way now: of a few passes, which take some hundredths of a second, the fastest.
+    pub fn now(&mut self) -> f64 {
+        let ReadRate { streams, window, prefetch, .. } = self.best;
+        let rate = self.field.rate(Way { streams, window, prefetch }, 1);
+        self.best.bytes_per_second = self.best.bytes_per_second.max(rate);
+        rate
+    }
+}
+
+/// A block with (`Whole`) or without huge pages, cut for threads.
+struct Field {
+    block: Block,
+    how: Use,
+    /// Words of a thread, and of all.
+    share: usize,
+    used: usize,
+}
+
+impl Field {
+    fn new(threads: usize, bytes: u64, how: Use) -> Result<Field> {
+        let mut block = Block::zeroed(bytes, "the block of the read measurement", "-t", how)?;
+        let words: &mut [u64] = bytemuck::cast_slice_mut(block.bytes_mut());
+        let share = (words.len() / threads / (16 * RUN)).max(1) * 16 * RUN;
+        let used = (share * threads).min(words.len());
+        std::thread::scope(|s| {
+            for (i, part) in words[..used].chunks_mut(share).enumerate() {
+                s.spawn(move || part.fill(i as u64 + 1));
+            }
+        });
+        Ok(Field { block, how, share, used })
+    }
+
+    /// What each thread reads: one `of`th of its share.
+    fn parts(&self, of: usize) -> Vec<&[u64]> {
+        // SAFETY: nobody writes the block after `new`.
+        let words: &[u64] = bytemuck::cast_slice(unsafe { self.block.bytes() });
+        let len = (self.share / of / (16 * RUN)).max(1) * 16 * RUN;
+        words[..self.used].chunks(self.share).map(|share| &share[..len.min(share.len())]).collect()
+    }
+
+    /// Bytes per second, the best of a few passes over one `of`th of the block.
+    fn rate(&self, way: Way, of: usize) -> f64 {
+        let parts = self.parts(of);
+        let bytes: usize = parts.iter().map(|p| size_of_val(*p)).sum();
+        let fastest = (0..PASSES).map(|_| pass(&parts, way)).min().unwrap_or(Duration::MAX);
+        bytes as f64 / fastest.as_secs_f64().max(1e-9)
+    }
+
+    fn best_way(&self) -> ReadRate {
+        let mut best = ReadRate {
+            bytes_per_second: 0.0,
+            threads: self.parts(1).len(),
+            streams: 1,
+            window: 0,
+            prefetch: 0,
+            huge_pages: self.how == Use::Whole,
+            block_bytes: 8 * self.used as u64,
+        };
+        for (window, streams) in SHAPES {
+            for prefetch in [0, 1024, 4096, WINDOW] {
+                // A part tells which is best, if it is larger than caches.
+                let of = if self.used as u64 * 8 >= 4 * SEARCH_BYTES { 4 } else { 1 };
+                let rate = self.rate(Way { streams, window, prefetch }, of);
+                if rate > best.bytes_per_second {
+                    best = ReadRate { bytes_per_second: rate, streams, window, prefetch, ..best };
+                }
             }
         }
+        best
     }
-    Ok(best)
 }
 
 /// Seconds that one meeting of a team of `threads` costs: the median of several thousand, in the team that runs plans.
@@ -266,7 +335,9 @@ mod tests {
 
     #[test]
     fn a_rate_is_found() {
-        let r = read_rate_of(2, 4 << 20).unwrap();
+        let mut reader = Reader::of(2, 4 << 20).unwrap();
+        assert!(reader.now() > 1e6);
+        let r = reader.best();
         assert!(r.bytes_per_second > 1e6 && r.threads == 2 && r.block_bytes == 4 << 20, "{r:?}");
         assert_eq!(read_rate(0).unwrap_err().code(), "OutOfRange");
     }

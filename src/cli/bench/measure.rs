@@ -1,5 +1,6 @@
 //! The speeds of one kind of work, measured again and again.
 
+use quipu::backends::measure::Reader;
 use quipu::engine::{Engine, Logits, Session, StepInput};
 use quipu::error::Result;
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,9 @@ pub struct Row {
     pub per_sequence: f64,
     /// Every measurement, in order.
     pub samples: Vec<f64>,
+    /// How fast memory could be read before each measurement and after the last, in bytes per second; none if nobody asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reads: Vec<f64>,
 }
 
 fn one() -> u32 {
@@ -41,7 +45,17 @@ impl Row {
         let (n, last) = (sorted.len(), sorted.len().saturating_sub(1));
         let median = (at(n / 2) + at(last / 2)) / 2.0;
         let per_sequence = median / f64::from(sequences.max(1));
-        Row { tokens, depth, sequences, median, min: at(0), max: at(last), per_sequence, samples }
+        let reads = Vec::new();
+        Row { tokens, depth, sequences, median, min: at(0), max: at(last), per_sequence, samples, reads }
+    }
+
+    /// Of what could be read around it, what a measurement that reads so many bytes for a token used, in percent: the
+    /// median of all of them.
+    pub fn percent_of_reads(&self, bytes: f64) -> Option<f64> {
+        let around = self.reads.windows(2).map(|r| (r[0] + r[1]) / 2.0);
+        let mut all: Vec<f64> = self.samples.iter().zip(around).map(|(s, r)| s * bytes / r * 100.0).collect();
+        all.sort_by(f64::total_cmp);
+        Some((all.get(all.len() / 2)? + all.get((all.len() - 1) / 2)?) / 2.0)
     }
 }
 
@@ -66,22 +80,29 @@ impl<'a> Bed<'a> {
     }
 
     /// Measures `n` tokens behind the filled ones, `chunk` of them in a step, after a round that does not count; `None`
-    /// for no tokens.
-    pub fn measure(&mut self, n: u32, chunk: u32, repetitions: u32) -> Result<Option<Row>> {
+    /// for no tokens. Around each measurement memory is read by what `reader` makes after that round.
+    pub fn measure(
+        &mut self,
+        n: u32,
+        chunk: u32,
+        repetitions: u32,
+        reader: impl FnOnce() -> Result<Option<Reader>>,
+    ) -> Result<(Option<Row>, Option<Reader>)> {
         if n == 0 {
-            return Ok(None);
+            return Ok((None, None));
         }
         let sequences = self.sessions.len() as u32;
         let total = f64::from(n) * f64::from(sequences);
+        // Touches memory and wakes the team.
+        self.seconds(n, chunk)?;
+        let mut reader = reader()?;
+        let mut reads: Vec<f64> = reader.iter_mut().map(Reader::now).collect();
         let mut samples = Vec::new();
-        // The first round touches memory and wakes the team.
-        for round in 0..=repetitions {
-            let seconds = self.seconds(n, chunk)?;
-            if round > 0 {
-                samples.push(total / seconds);
-            }
+        for _ in 0..repetitions {
+            samples.push(total / self.seconds(n, chunk)?);
+            reads.extend(reader.iter_mut().map(Reader::now));
         }
-        Ok(Some(Row::new(n, self.depth, sequences, samples)))
+        Ok((Some(Row { reads, ..Row::new(n, self.depth, sequences, samples) }), reader))
     }
 
     /// Time to run `n` tokens behind the filled ones, with logits for the last of each step.
@@ -125,5 +146,9 @@ mod tests {
         assert_eq!((s.min, s.median, s.max), (1.0, 2.0, 3.0));
         let s = Row::new(1, 0, 2, vec![4.0, 1.0, 2.0, 3.0]);
         assert_eq!((s.median, s.per_sequence), (2.5, 1.25));
+        assert_eq!(s.percent_of_reads(1.0), None);
+        // 40, 10, 20 and 30 % of what lies between two rates.
+        let s = Row { reads: vec![8.0, 12.0, 8.0, 12.0, 8.0], ..s };
+        assert_eq!(s.percent_of_reads(1.0), Some(25.0));
     }
 }

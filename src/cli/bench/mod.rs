@@ -10,7 +10,7 @@ use super::out::{Failure, Out, to_value};
 use super::report::{ModelFacts, describe};
 use super::terminal;
 use measure::{Bed, Row};
-use quipu::backends::measure::{ReadRate, read_rate};
+use quipu::backends::measure::{ReadRate, Reader};
 use quipu::debug::machine::{peak_memory, processor};
 use quipu::engine::Engine;
 use quipu::error::{Error, Problem, Result};
@@ -79,6 +79,8 @@ struct Bench {
     read: Option<ReadRate>,
     /// Of [`Bench::read`], what generation at its median speed uses.
     generation_percent_of_read: Option<f64>,
+    /// Of what memory gave right before and after it, what a measurement of generation used: the median.
+    generation_percent_of_reads_around: Option<f64>,
     peak_memory_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     vs: Option<Versus>,
@@ -100,21 +102,34 @@ pub fn run(args: &Args, out: &mut Out) -> Result<(), Failure> {
     options.n_seq_max = args.parallel;
     options.n_outputs = args.parallel;
     let (mut engine, load) = args.engine.load(options)?;
+    let threads = engine.n_threads() as usize;
     let bar = terminal::spinner("measuring");
     let ids = some_tokens(&engine, cells);
     let mut bed = Bed::new(&mut engine, args.parallel, args.n_depth, ids)?;
-    let prompt = bed.measure(args.n_prompt, u32::MAX, args.repetitions)?;
-    let generation = bed.measure(args.n_gen, 1, args.repetitions)?;
+    let (prompt, _) = bed.measure(args.n_prompt, u32::MAX, args.repetitions, || Ok(None))?;
+    let mut peak = None;
+    let (generation, reader) = bed.measure(args.n_gen, 1, args.repetitions, || {
+        peak = peak_memory();
+        if args.no_read_rate {
+            return Ok(None);
+        }
+        bar.set_message("measuring memory");
+        let reader = Reader::new(threads)?;
+        bar.set_message("measuring");
+        Ok(Some(reader))
+    })?;
     drop(bed);
-    let peak = peak_memory();
     let mut bench = Bench::new(&engine, args, (prompt, generation));
     bench.load_ms = load.as_secs_f64() * 1e3;
-    bench.peak_memory_bytes = peak;
-    let threads = engine.n_threads() as usize;
+    // What is read to know how fast memory is does not count.
+    bench.peak_memory_bytes = peak.or_else(peak_memory);
     drop(engine);
-    if !args.no_read_rate {
-        bar.set_message("measuring memory");
-        bench.take_read_rate(read_rate(threads)?);
+    let reader = match reader {
+        None if !args.no_read_rate => Some(Reader::new(threads)?),
+        reader => reader,
+    };
+    if let Some(reader) = reader {
+        bench.take_read_rate(reader.best());
     }
     bar.finish_and_clear();
     if let Some(earlier) = earlier {
@@ -141,6 +156,7 @@ impl Bench {
             cache_bytes_per_token: cell.saturating_mul(cells),
             read: None,
             generation_percent_of_read: None,
+            generation_percent_of_reads_around: None,
             peak_memory_bytes: None,
             vs: None,
             title: describe(engine),
@@ -151,6 +167,8 @@ impl Bench {
         let bytes = (self.weight_bytes_per_token + self.cache_bytes_per_token) as f64;
         self.generation_percent_of_read =
             self.generation.as_ref().map(|g| g.median * bytes / read.bytes_per_second * 100.0);
+        self.generation_percent_of_reads_around =
+            self.generation.as_ref().and_then(|g| g.percent_of_reads(bytes));
         self.read = Some(read);
     }
 }
@@ -189,6 +207,9 @@ impl fmt::Display for Bench {
         }
         if let Some(percent) = self.generation_percent_of_read {
             write!(f, "; generation uses {percent:.1} %")?;
+        }
+        if let Some(percent) = self.generation_percent_of_reads_around {
+            write!(f, ", {percent:.1} % of what memory gave around it")?;
         }
         if let Some(bytes) = self.peak_memory_bytes {
             write!(f, "\npeak memory  {}", human_bytes(bytes))?;

@@ -15,6 +15,9 @@ use std::sync::atomic::{Ordering, compiler_fence};
 pub(super) const STEP: usize = 16;
 /// Most blocks whose terms wait.
 const CELLS: usize = 3072;
+/// Most blocks whose terms wait where half would do: of long rows, terms would take the first level of the cache from the
+/// weights that were asked for (2 % of one thread's speed).
+const NEAR: usize = 1024;
 /// Rows that are added up together.
 const LANES: usize = 8;
 
@@ -63,7 +66,7 @@ pub(super) struct Places {
 /// Rows in flight: two registers of lanes, or one, or as many as there is room for.
 fn flight(rows: usize, blocks: usize) -> usize {
     let room = CELLS / blocks.max(1);
-    room.min(if room < 2 * LANES { LANES } else { 2 * LANES }).min(rows)
+    room.min(if 2 * LANES * blocks > NEAR { LANES } else { 2 * LANES }).min(rows)
 }
 
 /// Whether these weights, `blocks` blocks of `size` bytes a row, are to be taken so: there is one activation row, rows follow
