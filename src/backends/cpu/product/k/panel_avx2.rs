@@ -6,7 +6,9 @@
 //! a sub-block must fit, and does ([`Leaf::GROUPS`]); on the way it may wrap. `vpmaddwd` multiplies by the scale.
 
 pub(super) use super::super::panels_avx2::{TILE_ACTS, TILE_ROWS};
-use super::super::panels_avx2::{W_VECTOR, X_VECTOR, dwords, finish, for_halves, numbers, splat, vector};
+use super::super::panels_avx2::{
+    W_VECTOR, X_VECTOR, dwords, finish, for_halves, four_codes, numbers, splat, vector, whole,
+};
 use super::super::q8_avx2::scales_8;
 use super::super::{Rows, Tile};
 use super::avx2::{Leaf, SIGNED, transpose_4, transpose_8};
@@ -154,11 +156,15 @@ pub(super) unsafe fn pack_acts(x: &Rows, out: *mut u8) {
 pub(super) unsafe fn tile<B: Leaf, const NT: usize>(t: &Tile) {
     let mut ahead = t.ahead.paced(t.steps);
     debug_assert!(t.first && t.last, "sums of blocks are never cut");
+    const { assert!(B::BIAS == SIGNED || B::GROUPS.is_multiple_of(4)) };
     let zero = _mm256_setzero_si256();
     let mut acc = [[_mm256_setzero_ps(); 2]; NT];
     let (mut w, mut x) = (t.w, t.x);
-    // The compiler must not know these numbers: see the AVX-512 tile.
-    let (parts, groups) = std::hint::black_box((64 / B::GROUPS, B::GROUPS));
+    // The compiler must not know these numbers: see the AVX-512 tile. Of groups it may where they are two times four, or one.
+    let (parts, mut groups) = std::hint::black_box((64 / B::GROUPS, B::GROUPS));
+    if B::GROUPS != 4 {
+        groups = B::GROUPS;
+    }
     for _ in 0..t.steps {
         ahead.step();
         // SAFETY: the caller's promise: a step of weights and one of activations are readable here. The half of
@@ -175,17 +181,27 @@ pub(super) unsafe fn tile<B: Leaf, const NT: usize>(t: &Tile) {
                         *sum = [splat(at + part * X_VECTOR + 4 * n); 2];
                     }
                 }
-                for k in part * groups..(part + 1) * groups {
-                    let q = vector(k * W_VECTOR);
-                    for (n, sum) in sum.iter_mut().enumerate() {
-                        let a = splat(k * X_VECTOR + 4 * n);
-                        for (sum, &q) in sum.iter_mut().zip(&q) {
-                            let products = if B::BIAS == SIGNED {
-                                _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(a, q))
-                            } else {
-                                _mm256_maddubs_epi16(q, a)
-                            };
-                            *sum = _mm256_add_epi16(*sum, products);
+                let ks = part * groups..(part + 1) * groups;
+                match whole(&mut sum) {
+                    Some(sum) if B::BIAS != SIGNED => {
+                        for k in ks.step_by(4) {
+                            four_codes(w.add(k * W_VECTOR), x.add(k * X_VECTOR), sum);
+                        }
+                    }
+                    _ => {
+                        for k in ks {
+                            let q = vector(k * W_VECTOR);
+                            for (n, sum) in sum.iter_mut().enumerate() {
+                                let a = splat(k * X_VECTOR + 4 * n);
+                                for (sum, &q) in sum.iter_mut().zip(&q) {
+                                    let products = if B::BIAS == SIGNED {
+                                        _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(a, q))
+                                    } else {
+                                        _mm256_maddubs_epi16(q, a)
+                                    };
+                                    *sum = _mm256_add_epi16(*sum, products);
+                                }
+                            }
                         }
                     }
                 }
