@@ -101,6 +101,7 @@ fn entry(program: &str, samples: &[f64]) -> Entry {
         setting: String::new(),
         shown_only: false,
         samples: samples.iter().map(|s| Some(*s)).collect(),
+        left_out: vec![],
         failure: None,
         command: format!("{program} -m x"),
     }

@@ -73,7 +73,7 @@ pub fn measure(
     }
     choose(&mut turns, pairs);
     for r in &mut racers {
-        r.keep(&turns);
+        r.set_aside(&turns);
     }
     let ours = racers.iter().find(|r| r.who == Who::Quipu);
     let read = ours.and_then(|r| r.read);
@@ -109,6 +109,7 @@ impl Racer {
             setting: named(repack),
             shown_only: false,
             samples: vec![],
+            left_out: vec![],
             failure: None,
             command: String::new(),
         };
@@ -125,13 +126,18 @@ impl Racer {
         }
     }
 
-    /// Keeps what it did in the turns that count.
-    fn keep(&mut self, turns: &[Turn]) {
-        let counts = |i: usize| turns.get(i).is_none_or(|t| t.counts);
-        let mut i = 0..;
-        self.entry.samples.retain(|_| i.next().is_none_or(counts));
-        let mut i = 0..;
-        self.percents.retain(|_| i.next().is_none_or(counts));
+    /// Sets aside what it did in turns that do not count.
+    fn set_aside(&mut self, turns: &[Turn]) {
+        let samples = std::mem::take(&mut self.entry.samples);
+        let percents = std::mem::take(&mut self.percents);
+        for ((sample, percent), turn) in samples.into_iter().zip(percents).zip(turns) {
+            if turn.counts {
+                self.entry.samples.push(sample);
+                self.percents.push(percent);
+            } else {
+                self.entry.left_out.push(sample);
+            }
+        }
     }
 }
 

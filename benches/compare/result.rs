@@ -70,6 +70,8 @@ pub struct Entry {
     pub shown_only: bool,
     /// One per turn that counts; none for a turn in which it was not run.
     pub samples: Vec<Option<f64>>,
+    /// Those of the other turns.
+    pub left_out: Vec<Option<f64>>,
     /// Why there are no samples, or no more.
     pub failure: Option<String>,
     /// The command line.

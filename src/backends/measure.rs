@@ -183,10 +183,10 @@ impl Field {
             huge_pages: self.how == Use::Whole,
             block_bytes: 8 * self.used as u64,
         };
+        // A part tells which is best, if it is larger than caches.
+        let of = if best.block_bytes >= 4 * SEARCH_BYTES { 4 } else { 1 };
         for (window, streams) in SHAPES {
             for prefetch in [0, 1024, 4096, WINDOW] {
-                // A part tells which is best, if it is larger than caches.
-                let of = if self.used as u64 * 8 >= 4 * SEARCH_BYTES { 4 } else { 1 };
                 let rate = self.rate(Way { streams, window, prefetch }, of);
                 if rate > best.bytes_per_second {
                     best = ReadRate { bytes_per_second: rate, streams, window, prefetch, ..best };

@@ -42,8 +42,8 @@ impl Row {
         let mut sorted = samples.clone();
         sorted.sort_by(f64::total_cmp);
         let at = |i: usize| sorted.get(i).copied().unwrap_or(0.0);
-        let (n, last) = (sorted.len(), sorted.len().saturating_sub(1));
-        let median = (at(n / 2) + at(last / 2)) / 2.0;
+        let last = sorted.len().saturating_sub(1);
+        let median = median(&samples).unwrap_or(0.0);
         let per_sequence = median / f64::from(sequences.max(1));
         let reads = Vec::new();
         Row { tokens, depth, sequences, median, min: at(0), max: at(last), per_sequence, samples, reads }
@@ -53,10 +53,17 @@ impl Row {
     /// median of all of them.
     pub fn percent_of_reads(&self, bytes: f64) -> Option<f64> {
         let around = self.reads.windows(2).map(|r| (r[0] + r[1]) / 2.0);
-        let mut all: Vec<f64> = self.samples.iter().zip(around).map(|(s, r)| s * bytes / r * 100.0).collect();
-        all.sort_by(f64::total_cmp);
-        Some((all.get(all.len() / 2)? + all.get((all.len() - 1) / 2)?) / 2.0)
+        let all: Vec<f64> = self.samples.iter().zip(around).map(|(s, r)| s * bytes / r * 100.0).collect();
+        median(&all)
     }
+}
+
+/// The middle one, or the mean of the two in the middle; `None` of none.
+fn median(figures: &[f64]) -> Option<f64> {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let n = sorted.len();
+    Some((sorted.get(n / 2)? + sorted.get(n.saturating_sub(1) / 2)?) / 2.0)
 }
 
 /// Sessions that go through every step together, all with the same tokens in the cache.

@@ -192,76 +192,67 @@ pub(super) unsafe fn numbers(p: *const u8) -> [__m256; 2] {
 /// Sums of two registers of rows with each activation row of a tile.
 pub(super) type TileSums = [[__m256i; 2]; TILE_ACTS];
 
-/// Defines a function that adds the products of four vectors of weights, one behind the other, with as many of activations.
-///
-/// These are the instructions of the innermost loop, as they are: a loop that turned four times lost a quarter of the time,
-/// and the compiler, which unrolls it, loads so much ahead that it runs out of registers.
-macro_rules! four {
-    ($(#[$doc:meta])* $name:ident, $multiply:literal, $add:literal) => {
-        $(#[$doc])*
-        ///
-        /// # Safety
-        /// AVX2 is there; `w` is 32-byte aligned with four vectors of weights, `x` has `4 * X_VECTOR` bytes.
-        #[inline]
-        #[target_feature(enable = "avx2,fma,f16c")]
-        pub(super) unsafe fn $name(w: *const u8, x: *const u8, sums: &mut TileSums) {
-            const { assert!(W_VECTOR == 64 && X_VECTOR == 12 && TILE_ACTS == 3) };
-            macro_rules! vector {
-                ($w0:literal, $w1:literal, $x0:literal, $x1:literal, $x2:literal) => {
-                    concat!(
-                        "vmovdqa {q0}, [{w} + ", $w0, "]\n", "vmovdqa {q1}, [{w} + ", $w1, "]\n",
-                        "vpbroadcastd {a}, [{x} + ", $x0, "]\n",
-                        $multiply, " {t}, {q0}, {a}\n", $add, " {s00}, {s00}, {t}\n",
-                        $multiply, " {t}, {q1}, {a}\n", $add, " {s01}, {s01}, {t}\n",
-                        "vpbroadcastd {a}, [{x} + ", $x1, "]\n",
-                        $multiply, " {t}, {q0}, {a}\n", $add, " {s10}, {s10}, {t}\n",
-                        $multiply, " {t}, {q1}, {a}\n", $add, " {s11}, {s11}, {t}\n",
-                        "vpbroadcastd {a}, [{x} + ", $x2, "]\n",
-                        $multiply, " {t}, {q0}, {a}\n", $add, " {s20}, {s20}, {t}\n",
-                        $multiply, " {t}, {q1}, {a}\n", $add, " {s21}, {s21}, {t}\n",
-                    )
-                };
-            }
-            let [[s00, s01], [s10, s11], [s20, s21]] = sums;
-            // SAFETY: the caller's promise; nothing but the named registers changes.
-            unsafe {
-                std::arch::asm!(
-                    vector!(0, 32, 0, 4, 8),
-                    vector!(64, 96, 12, 16, 20),
-                    vector!(128, 160, 24, 28, 32),
-                    vector!(192, 224, 36, 40, 44),
-                    w = in(reg) w,
-                    x = in(reg) x,
-                    s00 = inout(ymm_reg) *s00,
-                    s01 = inout(ymm_reg) *s01,
-                    s10 = inout(ymm_reg) *s10,
-                    s11 = inout(ymm_reg) *s11,
-                    s20 = inout(ymm_reg) *s20,
-                    s21 = inout(ymm_reg) *s21,
-                    q0 = out(ymm_reg) _,
-                    q1 = out(ymm_reg) _,
-                    a = out(ymm_reg) _,
-                    t = out(ymm_reg) _,
-                    options(pure, readonly, nostack, preserves_flags),
-                );
-            }
-        }
-    };
-}
-
 /// The sums of a tile that has all its activation rows.
 #[inline(always)]
 pub(super) fn whole<const NT: usize>(sums: &mut [[__m256i; 2]; NT]) -> Option<&mut TileSums> {
     sums.as_mut_slice().try_into().ok()
 }
 
-four! {
-    /// Unsigned codes with signed bytes: neighbours' products are added, in 16 bits that may wrap on the way.
-    four_codes, "vpmaddubsw", "vpaddw"
+/// The instructions for the vector of codes at two places and that of activations at three.
+macro_rules! vector_of_codes {
+    ($w0:literal $w1:literal, $x0:literal $x1:literal $x2:literal) => {
+        concat!(
+            "vmovdqa {q0}, [{w} + ", $w0, "]\n",
+            "vmovdqa {q1}, [{w} + ", $w1, "]\n",
+            vector_of_codes!(@row $x0 "s00" "s01"),
+            vector_of_codes!(@row $x1 "s10" "s11"),
+            vector_of_codes!(@row $x2 "s20" "s21"),
+        )
+    };
+    (@row $x:literal $s0:literal $s1:literal) => {
+        concat!(
+            "vpbroadcastd {a}, [{x} + ", $x, "]\n",
+            "vpmaddubsw {t}, {q0}, {a}\nvpaddw {", $s0, "}, {", $s0, "}, {t}\n",
+            "vpmaddubsw {t}, {q1}, {a}\nvpaddw {", $s1, "}, {", $s1, "}, {t}\n",
+        )
+    };
 }
-four! {
-    /// Pairs of 16 bits.
-    four_pairs, "vpmaddwd", "vpaddd"
+
+/// Adds the products of four vectors of unsigned codes, one behind the other, with as many of signed bytes: neighbours'
+/// products are added, in 16 bits that may wrap on the way.
+///
+/// These are the instructions of the innermost loop, as they are: a loop that turns for each vector takes a fourth longer,
+/// and the compiler, where it unrolls, loads so much ahead that it runs out of registers. Pairs of 16 bits gain nothing.
+///
+/// # Safety
+/// AVX2 is there; `w` is 32-byte aligned with four vectors of weights, `x` has `4 * X_VECTOR` bytes.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn four_codes(w: *const u8, x: *const u8, sums: &mut TileSums) {
+    const { assert!(W_VECTOR == 64 && X_VECTOR == 12 && TILE_ACTS == 3) };
+    let [[s00, s01], [s10, s11], [s20, s21]] = sums;
+    // SAFETY: the caller's promise; nothing but the named registers changes.
+    unsafe {
+        std::arch::asm!(
+            vector_of_codes!(0 32, 0 4 8),
+            vector_of_codes!(64 96, 12 16 20),
+            vector_of_codes!(128 160, 24 28 32),
+            vector_of_codes!(192 224, 36 40 44),
+            w = in(reg) w,
+            x = in(reg) x,
+            s00 = inout(ymm_reg) *s00,
+            s01 = inout(ymm_reg) *s01,
+            s10 = inout(ymm_reg) *s10,
+            s11 = inout(ymm_reg) *s11,
+            s20 = inout(ymm_reg) *s20,
+            s21 = inout(ymm_reg) *s21,
+            q0 = out(ymm_reg) _,
+            q1 = out(ymm_reg) _,
+            a = out(ymm_reg) _,
+            t = out(ymm_reg) _,
+            options(pure, readonly, nostack, preserves_flags),
+        );
+    }
 }
 
 /// Stores the sums of a tile's rows that exist.
@@ -300,16 +291,12 @@ pub(super) unsafe fn tile_pairs<const NT: usize>(t: &Tile) {
         // rows that are not there may hold anything; their sums are not stored.
         unsafe {
             let mut sum = [[_mm256_setzero_si256(); 2]; NT];
-            let (w0, x0) = (w, x.add(X_PAIRS));
-            if let Some(sum) = whole(&mut sum) {
-                for k in (0..16).step_by(4) {
-                    four_pairs(w0.add(k * W_VECTOR), x0.add(k * X_VECTOR), sum);
-                }
-            } else {
-                for k in 0..16 {
-                    let q = vector(w0.add(k * W_VECTOR));
+            // A group a turn: counting takes the units that add as well.
+            for group in 0..8 {
+                for k in [2 * group, 2 * group + 1] {
+                    let q = vector(w.add(k * W_VECTOR));
                     for (n, sum) in sum.iter_mut().enumerate() {
-                        let a = splat(x0.add(k * X_VECTOR + 4 * n));
+                        let a = splat(x.add(X_PAIRS + k * X_VECTOR + 4 * n));
                         for (sum, q) in sum.iter_mut().zip(q) {
                             *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(q, a));
                         }
