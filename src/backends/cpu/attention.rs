@@ -3,7 +3,7 @@
 //!
 //! A tile is a run of rows of one sequence. For each chunk of 256 cells: scores of all its queries, 16 cells at a time;
 //! softmax; values, 32 cells at a time; the merge into the running result. Cells are widened to f32 in scratch once per
-//! tile, but a query alone reads them as they are ([`direct`]). What a row must not see is never part of a sum: scores
+//! tile, but a row alone reads them as they are ([`direct`]). What a row must not see is never part of a sum: scores
 //! past a row's position are cut off before the softmax, and each query's values end at its own cell.
 //!
 //! The order of operations is the reference's whatever the tile, so how rows and heads are cut is free: heads are
@@ -58,10 +58,14 @@ impl Dims {
     fn queries(&self, rows: usize) -> usize {
         (rows.min(self.tile_rows()) * self.group).clamp(1, MAX_QUERIES)
     }
+    /// Floats of a block of keys, or of what a row's queries need in its place.
+    fn key_floats(&self, n: usize) -> usize {
+        (KEY_BLOCK * self.wk).max(direct::room(n.min(self.group)))
+    }
     /// Floats of scratch for tiles of `n` queries: queries, outputs and a chunk's outputs, scores; and the keys
     /// and values of a block.
     fn floats(&self, n: usize) -> usize {
-        n * (self.wk + 2 * self.wv + CHUNK) + KEY_BLOCK * self.wk + VALUE_BLOCK * self.wv
+        n * (self.wk + 2 * self.wv + CHUNK) + self.key_floats(n) + VALUE_BLOCK * self.wv
     }
 }
 
@@ -101,7 +105,7 @@ impl<'a> Work<'a> {
         let (out, all) = all.split_at_mut(n * d.wv);
         let (part, all) = all.split_at_mut(n * d.wv);
         let (scores, all) = all.split_at_mut(n * CHUNK);
-        let (keys, all) = all.split_at_mut(KEY_BLOCK * d.wk);
+        let (keys, all) = all.split_at_mut(d.key_floats(n));
         let (values, _) = all.split_at_mut(VALUE_BLOCK * d.wv);
         Work { q, out, part, scores, keys, values }
     }
@@ -208,15 +212,16 @@ unsafe fn attend<S: Simd>(
     let seq = ctx.seqs[ctx.step.seqs[rows.start] as usize];
     // SAFETY: the cells up to the last row's own are written before this command, in its sequence's cache.
     let (keys, values) = unsafe { seq.cells(ctx.kv, a.layer, (heads.start / d.group) as u32, most) };
-    let alone = n == 1 && direct::takes(d.dk, d.dv);
+    let straight = rows.len() == 1 && direct::takes(d.dk, d.dv);
     let key_bytes = keys.bytes.len() / most.max(1);
     let value_bytes = values.bytes.len() / most.max(1);
 
     for chunk in (0..most).step_by(CHUNK) {
         let range = chunk..most.min(chunk + CHUNK);
-        if alone {
+        if straight {
             let ahead = values.bytes.as_ptr().wrapping_add(chunk * value_bytes);
-            direct::scores(s, &Run { cells: &keys, range: range.clone(), ahead }, w.q, a.scale, w.scores);
+            let run = Run { cells: &keys, range: range.clone(), ahead };
+            direct::scores(s, &run, w.q, a.scale, w.keys, w.scores);
         } else {
             score(s, d, a.scale, &keys, chunk, sees, (w.q, w.keys, w.scores));
         }
@@ -234,7 +239,7 @@ unsafe fn attend<S: Simd>(
                 factors[i] = whole[i].merge(Softmax { max, sum });
             }
         }
-        if alone {
+        if straight {
             let ahead = match next {
                 Some(head) if range.end == most => seq.base.wrapping_add(ctx.kv.k_offset(a.layer, head, 0)),
                 _ => keys.bytes.as_ptr().wrapping_add(range.end * key_bytes),

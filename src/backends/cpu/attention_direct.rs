@@ -1,21 +1,34 @@
-//! Attention of one query: a chunk's scores and weighted values straight from the cache.
+//! Attention of one row, whose queries all see the same cells: a chunk's scores and weighted values straight from the
+//! cache.
 //!
-//! Where no other query shares the cells, each is read once, widened in registers and used there; storing them as f32
-//! first would take longer than all the products. What comes next is asked for meanwhile: a chunk's values while its keys
-//! are read, the next chunk's keys while its values are. The order of operations is that of the tiles.
+//! A few cells at a time are widened in registers and meet all queries there; storing cells as f32 first would take longer
+//! than the products of one query, and a large part of the time of a few. What comes next is asked for meanwhile: a
+//! chunk's values while its keys are read, the next chunk's keys while its values are. The order of operations is that of
+//! the tiles.
 
 use super::cells::{Cell, by_type};
-use super::product::prefetch;
+use super::product::prefetch_near;
 use super::simd::{LANES, Simd};
 use crate::ops::attention::{CHUNK, Cells};
 use std::ops::Range;
 
 /// Elements that a cell gives at a time.
 const PAIR: usize = 2 * LANES;
+/// Cells that are widened at a time.
+const CELLS: usize = 4;
+/// Pairs of vectors of each that are.
+const PAIRS: usize = 2;
+/// Vectors that a query needs while its scores are made: half of its trees, and sums whose elements are not all there.
+const VECTORS: usize = LANES / CELLS + CELLS;
 
 /// Whether cells of these sizes can be read so.
 pub(super) fn takes(dk: usize, dv: usize) -> bool {
     dk.is_multiple_of(PAIR) && dv.is_multiple_of(PAIR)
+}
+
+/// Floats of room that [`scores`] of `queries` queries need.
+pub(super) fn room(queries: usize) -> usize {
+    queries * VECTORS * LANES
 }
 
 /// Some cells of a chunk, and what to ask for while they are read: as many bytes from there on.
@@ -25,59 +38,144 @@ pub(super) struct Run<'a> {
     pub ahead: *const u8,
 }
 
+/// Where a run starts, its cells counted once.
+#[derive(Clone, Copy)]
+struct Start {
+    cells: *const u8,
+    ahead: *const u8,
+}
+
 impl Run<'_> {
-    /// Asks for what lies as far behind `ahead` as bytes `from..to` of the run behind its start.
     #[inline(always)]
-    fn ask(&self, from: usize, to: usize) {
-        for at in (from.next_multiple_of(64)..to).step_by(64) {
-            prefetch(self.ahead.wrapping_add(at));
-        }
-    }
-    /// The first byte of the run, of cells of `bytes`.
-    #[inline(always)]
-    fn start(&self, bytes: usize) -> *const u8 {
+    fn start<C: Cell>(&self) -> Start {
         assert!(self.range.end <= self.cells.len() && self.range.len() <= CHUNK);
-        self.cells.bytes.as_ptr().wrapping_add(self.range.start * bytes)
+        let at = self.range.start * C::bytes(self.cells.dim);
+        Start { cells: self.cells.bytes.as_ptr().wrapping_add(at), ahead: self.ahead }
     }
 }
 
-/// Scores of a query with the cells of a run: to the front of `out`, in whole vectors.
-#[inline(always)]
-pub(super) fn scores<S: Simd>(s: S, run: &Run<'_>, q: &[f32], scale: f32, out: &mut [f32]) {
-    by_type!(run.cells, scores_as(s, run, q, scale, out));
-}
-
-#[inline(always)]
-fn scores_as<S: Simd, C: Cell>(s: S, run: &Run<'_>, q: &[f32], scale: f32, out: &mut [f32]) {
-    let (bytes, n) = (C::bytes(run.cells.dim), run.range.len());
-    let (start, q) = (run.start(bytes), q[..run.cells.dim].as_chunks::<PAIR>().0);
-    let scale = s.splat(scale);
-    for (b, out) in out.as_chunks_mut::<LANES>().0[..n.div_ceil(LANES)].iter_mut().enumerate() {
-        let at = b * LANES;
-        run.ask(at * bytes, (at + LANES).min(n) * bytes);
-        // Cells past the end repeat the last one.
-        let cell = |i: usize| start.wrapping_add((at + i).min(n - 1) * bytes);
-        let mut sums = [s.zero(); LANES];
-        // With 16 registers, four cells at a time; with 32, all of them.
-        let step = if S::WIDE { LANES } else { 4 };
-        for first in (0..LANES).step_by(step) {
-            let mut acc = [s.zero(); LANES];
-            for (c, q) in q.iter().enumerate() {
-                let q = q.as_chunks::<LANES>().0;
-                let q = [s.load(&q[0]), s.load(&q[1])];
-                for (i, acc) in acc[..step].iter_mut().enumerate() {
-                    // SAFETY: a cell of the run, which lies in the cells, and elements that it has.
-                    let k = unsafe { C::pair(s, cell(first + i), c) };
-                    *acc = s.fma(q[1], k[1], s.fma(q[0], k[0], *acc));
+impl Start {
+    /// Pairs `first..first + P` of the cells at these bytes of the run; what lies as far behind `ahead` is asked for.
+    ///
+    /// # Safety
+    /// The run has cells at these bytes, and they have these elements.
+    #[inline(always)]
+    unsafe fn widen<S: Simd, C: Cell, const P: usize, const N: usize>(
+        self,
+        s: S,
+        cells: [usize; N],
+        first: usize,
+    ) -> [[[S::V; 2]; P]; N] {
+        let mut wide = [[[s.zero(); 2]; P]; N];
+        for (wide, at) in wide.iter_mut().zip(cells) {
+            for (c, wide) in wide.iter_mut().enumerate() {
+                // SAFETY: the caller's promise.
+                *wide = unsafe { C::pair(s, self.cells.wrapping_add(at), first + c) };
+                let pair = C::bytes(PAIR);
+                for line in (0..pair).step_by(64) {
+                    prefetch_near(self.ahead.wrapping_add(at + (first + c) * pair + line));
                 }
             }
-            sums[first..first + step].copy_from_slice(&acc[..step]);
         }
-        s.store(s.mul(s.trees(&sums), scale), out);
+        wide
     }
 }
 
-/// The cells of a run, each weighted by its `p`, added up from +0: to `out`, whole vectors.
+/// Does something with pairs `$first..$first + $p` of cells of `$dim` elements, for all of them; `$p` is a constant.
+macro_rules! by_pairs {
+    ($dim:expr, $first:ident, $p:ident => $do:expr) => {
+        for $first in (0..$dim / PAIR).step_by(PAIRS) {
+            if $first + PAIRS <= $dim / PAIR {
+                const $p: usize = PAIRS;
+                $do;
+            } else {
+                const $p: usize = 1;
+                $do;
+            }
+        }
+    };
+}
+
+/// Scores of the queries in `q` with the cells of a run: each query's to the front of its row of `out`, rows CHUNK apart,
+/// in whole vectors. `room` holds [`room`] floats.
+#[inline(always)]
+pub(super) fn scores<S: Simd>(s: S, run: &Run<'_>, q: &[f32], scale: f32, room: &mut [f32], out: &mut [f32]) {
+    by_type!(run.cells, scores_as(s, run, q, scale, room, out));
+}
+
+#[inline(always)]
+fn scores_as<S: Simd, C: Cell>(
+    s: S,
+    run: &Run<'_>,
+    q: &[f32],
+    scale: f32,
+    room: &mut [f32],
+    out: &mut [f32],
+) {
+    let (bytes, n, dim) = (C::bytes(run.cells.dim), run.range.len(), run.cells.dim);
+    let (start, scale) = (run.start::<C>(), s.splat(scale));
+    let room = room.as_chunks_mut::<LANES>().0.as_chunks_mut::<VECTORS>().0;
+    for at in (0..n).step_by(LANES) {
+        for j in 0..LANES / CELLS {
+            // Every fourth cell, as their trees meet; cells past the end repeat the last one.
+            let mut cells = [0; CELLS];
+            for (i, cell) in cells.iter_mut().enumerate() {
+                *cell = (at + j + CELLS * i).min(n - 1) * bytes;
+            }
+            by_pairs!(dim, first, P => partials::<S, C, P>(s, start, cells, q, dim, room, j, first));
+        }
+        for (room, out) in room.iter().zip(out.as_chunks_mut::<CHUNK>().0).take(q.len() / dim) {
+            let [a, b, c, d, ..] = room;
+            let sums = s.rest_of_trees([s.load(a), s.load(b), s.load(c), s.load(d)]);
+            s.store(s.mul(sums, scale), &mut out.as_chunks_mut::<LANES>().0[at / LANES]);
+        }
+    }
+}
+
+/// What pairs `first..first + P` add to the 16 partial sums of each query with each of four cells; behind the last pair,
+/// half of their trees as number `j`.
+#[inline(always)]
+fn partials<S: Simd, C: Cell, const P: usize>(
+    s: S,
+    start: Start,
+    cells: [usize; CELLS],
+    q: &[f32],
+    dim: usize,
+    room: &mut [[[f32; LANES]; VECTORS]],
+    j: usize,
+    first: usize,
+) {
+    // SAFETY: cells of the run, as the caller counts them, and pairs that they have.
+    let k = unsafe { start.widen::<S, C, P, CELLS>(s, cells, first) };
+    for (q, room) in q.chunks_exact(dim).zip(room) {
+        let (trees, sums) = room.split_at_mut(LANES / CELLS);
+        let mut acc = [s.zero(); CELLS];
+        if first > 0 {
+            for (acc, sum) in acc.iter_mut().zip(&*sums) {
+                *acc = s.load(sum);
+            }
+        }
+        let q = &q.as_chunks::<PAIR>().0[first..first + P];
+        for (c, q) in q.iter().enumerate() {
+            for (h, q) in q.as_chunks::<LANES>().0.iter().enumerate() {
+                let q = s.load(q);
+                for (acc, k) in acc.iter_mut().zip(&k) {
+                    *acc = s.fma(q, k[c][h], *acc);
+                }
+            }
+        }
+        if first + P == dim / PAIR {
+            s.store(s.half_trees(acc), &mut trees[j]);
+        } else {
+            for (acc, sum) in acc.iter().zip(sums) {
+                s.store(*acc, sum);
+            }
+        }
+    }
+}
+
+/// For each query the cells of a run, weighted by its row of `p` and added up from +0: to its row of `out`. Rows of `p` are
+/// CHUNK apart, those of `out` have the elements of a cell.
 #[inline(always)]
 pub(super) fn weigh<S: Simd>(s: S, run: &Run<'_>, p: &[f32], out: &mut [f32]) {
     by_type!(run.cells, weigh_as(s, run, p, out));
@@ -85,49 +183,49 @@ pub(super) fn weigh<S: Simd>(s: S, run: &Run<'_>, p: &[f32], out: &mut [f32]) {
 
 #[inline(always)]
 fn weigh_as<S: Simd, C: Cell>(s: S, run: &Run<'_>, p: &[f32], out: &mut [f32]) {
-    // Sums that registers hold: with 16, half of them.
-    let most = if S::WIDE { 4 } else { 2 };
-    let mut first = 0;
-    for out in out[..run.cells.dim].chunks_mut(most * PAIR) {
-        let out = out.as_chunks_mut::<PAIR>().0;
-        match out.len() {
-            1 => weigh_pairs::<S, C, 1>(s, run, p, first, out),
-            2 => weigh_pairs::<S, C, 2>(s, run, p, first, out),
-            3 => weigh_pairs::<S, C, 3>(s, run, p, first, out),
-            _ => weigh_pairs::<S, C, 4>(s, run, p, first, out),
-        }
-        first += most;
+    let (start, n, dim) = (run.start::<C>(), run.range.len(), run.cells.dim);
+    out.fill(0.0);
+    let whole = n / CELLS * CELLS;
+    for cell in (0..whole).step_by(CELLS) {
+        by_pairs!(dim, first, P => weigh_some::<S, C, P, CELLS>(s, start, cell, p, out, dim, first));
+    }
+    for cell in whole..n {
+        by_pairs!(dim, first, P => weigh_some::<S, C, P, 1>(s, start, cell, p, out, dim, first));
     }
 }
 
-/// Pairs of vectors `first..first + N` of the weighted sum.
+/// Adds N cells `cell..`, weighted, to pairs `first..first + P` of each query's sums.
 #[inline(always)]
-fn weigh_pairs<S: Simd, C: Cell, const N: usize>(
+fn weigh_some<S: Simd, C: Cell, const P: usize, const N: usize>(
     s: S,
-    run: &Run<'_>,
+    start: Start,
+    cell: usize,
     p: &[f32],
+    out: &mut [f32],
+    dim: usize,
     first: usize,
-    out: &mut [[f32; PAIR]],
 ) {
-    let (bytes, n) = (C::bytes(run.cells.dim), run.range.len());
-    let start = run.start(bytes);
-    let mut acc = [[s.zero(); 2]; N];
-    for (i, p) in p[..n].iter().enumerate() {
-        if first == 0 {
-            run.ask(i * bytes, (i + 1) * bytes);
+    let mut cells = [0; N];
+    for (i, at) in cells.iter_mut().enumerate() {
+        *at = (cell + i) * C::bytes(dim);
+    }
+    // SAFETY: cells of the run, as the caller counts them, and pairs that they have.
+    let v = unsafe { start.widen::<S, C, P, N>(s, cells, first) };
+    for (p, out) in p.as_chunks::<CHUNK>().0.iter().zip(out.chunks_exact_mut(dim)) {
+        let p = &p[cell..cell + N];
+        let out = &mut out.as_chunks_mut::<PAIR>().0[first..first + P];
+        let mut acc = [[s.zero(); 2]; P];
+        for (acc, out) in acc.as_flattened_mut().iter_mut().zip(out.as_flattened().as_chunks::<LANES>().0) {
+            *acc = s.load(out);
         }
-        let p = s.splat(*p);
-        for (c, acc) in acc.iter_mut().enumerate() {
-            // SAFETY: a cell of the run, which lies in the cells, and elements that it has.
-            let v = unsafe { C::pair(s, start.wrapping_add(i * bytes), first + c) };
-            for (acc, v) in acc.iter_mut().zip(v) {
-                *acc = s.fma(p, v, *acc);
+        for (p, v) in p.iter().zip(&v) {
+            let p = s.splat(*p);
+            for (acc, v) in acc.as_flattened_mut().iter_mut().zip(v.as_flattened()) {
+                *acc = s.fma(p, *v, *acc);
             }
         }
-    }
-    for (out, acc) in out.iter_mut().zip(acc) {
-        for (out, acc) in out.as_chunks_mut::<LANES>().0.iter_mut().zip(acc) {
-            s.store(acc, out);
+        for (acc, out) in acc.as_flattened().iter().zip(out.as_flattened_mut().as_chunks_mut::<LANES>().0) {
+            s.store(*acc, out);
         }
     }
 }

@@ -223,7 +223,7 @@ pub(super) fn prefetch(p: *const u8) {
 
 /// Asks for the line at `p`, which need not be readable, into the first level of the cache.
 #[inline(always)]
-fn prefetch_near(p: *const u8) {
+pub(super) fn prefetch_near(p: *const u8) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};

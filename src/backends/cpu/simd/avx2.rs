@@ -231,36 +231,36 @@ impl Simd for Avx2 {
         })
     }
     #[inline(always)]
-    fn trees(self, v: &[Pair; LANES]) -> Pair {
-        // As in AVX-512, for eight rows at a time; the first halving is one addition of the two registers. Row
-        // 2c + b goes in where row 4b + c is wanted.
+    fn half_trees(self, v: [Pair; 4]) -> Pair {
+        // The first step is one addition of the two registers; the second adds the far halves of two vectors to their near
+        // halves and packs the results.
         isa!({
             let mut out = [_mm256_setzero_ps(); 2];
-            for (first, out) in [0, 8].into_iter().zip(&mut out) {
-                let mut h = [_mm256_setzero_ps(); 8];
-                for (i, h) in h.iter_mut().enumerate() {
-                    let v = v[first + 4 * (i % 2) + i / 2];
-                    *h = _mm256_add_ps(v[0], v[1]);
-                }
-                let mut q = [_mm256_setzero_ps(); 4];
-                for (i, q) in q.iter_mut().enumerate() {
-                    let (a, b) = (h[2 * i], h[2 * i + 1]);
-                    *q = _mm256_add_ps(
-                        _mm256_permute2f128_ps::<0x20>(a, b),
-                        _mm256_permute2f128_ps::<0x31>(a, b),
-                    );
-                }
+            for (i, out) in out.iter_mut().enumerate() {
+                let (a, b) = (v[2 * i], v[2 * i + 1]);
+                let (a, b) = (_mm256_add_ps(a[0], a[1]), _mm256_add_ps(b[0], b[1]));
+                *out =
+                    _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(a, b), _mm256_permute2f128_ps::<0x31>(a, b));
+            }
+            out
+        })
+    }
+    #[inline(always)]
+    fn rest_of_trees(self, v: [Pair; 4]) -> Pair {
+        isa!({
+            let mut out = [_mm256_setzero_ps(); 2];
+            for (i, out) in out.iter_mut().enumerate() {
                 let mut e = [_mm256_setzero_ps(); 2];
-                for (i, e) in e.iter_mut().enumerate() {
-                    let (a, b) = (_mm256_castps_pd(q[2 * i]), _mm256_castps_pd(q[2 * i + 1]));
+                for (j, e) in e.iter_mut().enumerate() {
+                    let (a, b) = (_mm256_castps_pd(v[2 * j][i]), _mm256_castps_pd(v[2 * j + 1][i]));
                     *e = _mm256_add_ps(
                         _mm256_castpd_ps(_mm256_unpacklo_pd(a, b)),
                         _mm256_castpd_ps(_mm256_unpackhi_pd(a, b)),
                     );
                 }
                 *out = _mm256_add_ps(
-                    _mm256_shuffle_ps::<0b10_00_10_00>(e[0], e[1]),
-                    _mm256_shuffle_ps::<0b11_01_11_01>(e[0], e[1]),
+                    _mm256_shuffle_ps::<0x88>(e[0], e[1]),
+                    _mm256_shuffle_ps::<0xDD>(e[0], e[1]),
                 );
             }
             out

@@ -182,12 +182,10 @@ impl Simd for Avx512 {
         })
     }
     #[inline(always)]
-    fn tree4(self, [a, b, c, d]: [__m512; 4]) -> [f32; 4] {
+    fn tree4(self, v: [__m512; 4]) -> [f32; 4] {
         // The four trees side by side, in the end one in each 128-bit quarter.
+        let q = self.half_trees(v);
         isa!({
-            let ab = _mm512_add_ps(_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0xEE>(a, b));
-            let cd = _mm512_add_ps(_mm512_shuffle_f32x4::<0x44>(c, d), _mm512_shuffle_f32x4::<0xEE>(c, d));
-            let q = _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(ab, cd), _mm512_shuffle_f32x4::<0xDD>(ab, cd));
             let e = _mm512_add_ps(q, _mm512_permute_ps::<0x4E>(q));
             let s = _mm512_add_ps(e, _mm512_permute_ps::<0xB1>(e));
             let mut out = [0f32; 4];
@@ -196,38 +194,28 @@ impl Simd for Avx512 {
         })
     }
     #[inline(always)]
-    fn trees(self, v: &[__m512; LANES]) -> __m512 {
-        // Each step adds the far halves of two vectors to their near halves and packs the results, so four steps
-        // leave one sum per lane. Rows go in with the two digits (base 4) of their number swapped; the steps swap
-        // them back.
+    fn half_trees(self, [a, b, c, d]: [__m512; 4]) -> __m512 {
+        // Each step adds the far halves of two vectors to their near halves and packs the results.
         isa!({
-            let mut w = [_mm512_setzero_ps(); 8];
-            for (i, w) in w.iter_mut().enumerate() {
-                let (i, j) = (2 * i, 2 * i + 1);
-                let (a, b) = (v[4 * (i % 4) + i / 4], v[4 * (j % 4) + j / 4]);
-                *w = _mm512_add_ps(
-                    _mm512_shuffle_f32x4::<0b01_00_01_00>(a, b),
-                    _mm512_shuffle_f32x4::<0b11_10_11_10>(a, b),
-                );
-            }
-            let mut u = [_mm512_setzero_ps(); 4];
-            for (i, u) in u.iter_mut().enumerate() {
-                let (a, b) = (w[2 * i], w[2 * i + 1]);
-                *u = _mm512_add_ps(
-                    _mm512_shuffle_f32x4::<0b10_00_10_00>(a, b),
-                    _mm512_shuffle_f32x4::<0b11_01_11_01>(a, b),
-                );
-            }
-            let mut t = [_mm512_setzero_ps(); 2];
-            for (i, t) in t.iter_mut().enumerate() {
-                let (a, b) = (_mm512_castps_pd(u[2 * i]), _mm512_castps_pd(u[2 * i + 1]));
-                *t = _mm512_add_ps(
-                    _mm512_castpd_ps(_mm512_unpacklo_pd(a, b)),
-                    _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)),
-                );
-            }
-            let [a, b] = t;
-            _mm512_add_ps(_mm512_shuffle_ps::<0b10_00_10_00>(a, b), _mm512_shuffle_ps::<0b11_01_11_01>(a, b))
+            let ab = _mm512_add_ps(_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0xEE>(a, b));
+            let cd = _mm512_add_ps(_mm512_shuffle_f32x4::<0x44>(c, d), _mm512_shuffle_f32x4::<0xEE>(c, d));
+            _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(ab, cd), _mm512_shuffle_f32x4::<0xDD>(ab, cd))
+        })
+    }
+    #[inline(always)]
+    fn rest_of_trees(self, v: [__m512; 4]) -> __m512 {
+        isa!({
+            let (a, b) = (_mm512_castps_pd(v[0]), _mm512_castps_pd(v[1]));
+            let (c, d) = (_mm512_castps_pd(v[2]), _mm512_castps_pd(v[3]));
+            let ab = _mm512_add_ps(
+                _mm512_castpd_ps(_mm512_unpacklo_pd(a, b)),
+                _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)),
+            );
+            let cd = _mm512_add_ps(
+                _mm512_castpd_ps(_mm512_unpacklo_pd(c, d)),
+                _mm512_castpd_ps(_mm512_unpackhi_pd(c, d)),
+            );
+            _mm512_add_ps(_mm512_shuffle_ps::<0x88>(ab, cd), _mm512_shuffle_ps::<0xDD>(ab, cd))
         })
     }
     #[inline(always)]

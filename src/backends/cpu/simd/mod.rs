@@ -84,8 +84,19 @@ pub trait Simd: Copy {
     fn tree4(self, [a, b, c, d]: [Self::V; 4]) -> [f32; 4] {
         [self.tree(a), self.tree(b), self.tree(c), self.tree(d)]
     }
+    /// The first two steps of four trees of [`math::tree16`]: lanes `4 i..` are the four partials that are left of `v[i]`.
+    fn half_trees(self, v: [Self::V; 4]) -> Self::V;
+    /// The other two steps: lane `4 i + j` is the sum of what lanes `4 i..` of `v[j]` are left with.
+    fn rest_of_trees(self, v: [Self::V; 4]) -> Self::V;
     /// Lane i is the sum of the lanes of `v[i]`, each by [`math::tree16`].
-    fn trees(self, v: &[Self::V; LANES]) -> Self::V;
+    #[inline(always)]
+    fn trees(self, v: &[Self::V; LANES]) -> Self::V {
+        let mut half = [self.zero(); 4];
+        for (j, half) in half.iter_mut().enumerate() {
+            *half = self.half_trees([v[j], v[4 + j], v[8 + j], v[12 + j]]);
+        }
+        self.rest_of_trees(half)
+    }
     /// Lane i of result j is lane j of `v[i]`.
     fn transpose(self, v: &[Self::V; LANES]) -> [Self::V; LANES];
     /// Elements 0, 2, 4, ... and 1, 3, 5, ... of the 32 in `a` and then `b`.

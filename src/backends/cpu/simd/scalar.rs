@@ -127,8 +127,18 @@ impl Simd for Scalar {
         math::tree16(v)
     }
     #[inline(always)]
-    fn trees(self, v: &[Self::V; LANES]) -> Self::V {
-        lanes!(i => math::tree16(v[i]))
+    fn half_trees(self, v: [Self::V; 4]) -> Self::V {
+        lanes!(i => {
+            let (v, i) = (v[i / 4], i % 4);
+            (v[i] + v[i + 8]) + (v[i + 4] + v[i + 12])
+        })
+    }
+    #[inline(always)]
+    fn rest_of_trees(self, v: [Self::V; 4]) -> Self::V {
+        lanes!(i => {
+            let (v, i) = (v[i % 4], i / 4 * 4);
+            (v[i] + v[i + 2]) + (v[i + 1] + v[i + 3])
+        })
     }
     #[inline(always)]
     fn unzip(self, a: Self::V, b: Self::V) -> (Self::V, Self::V) {

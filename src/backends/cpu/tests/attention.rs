@@ -175,16 +175,17 @@ fn chunk_borders_in_decode_and_prefill() {
 }
 
 #[test]
-fn one_query_alone() {
+fn one_row_alone() {
     let dims = [(32, 32), (64, 64), (96, 96), (128, 128), (128, 64), (64, 160), (256, 288), (48, 48)];
     for (dim_k, dim_v) in dims {
         for (type_k, type_v) in [(F16, F16), (F32, F16), (Q8_0, Q4_0), (Q4_0, Q8_0), (F16, F32)] {
             if type_k.row_bytes(dim_k as usize).is_none() || type_v.row_bytes(dim_v as usize).is_none() {
                 continue;
             }
-            for last in [0, 14, 15, 16, 255, 256, 530] {
-                Setup { n_head: 3, n_head_kv: 3, dim_k, dim_v, type_k, type_v, rows: vec![(last, 0)] }
-                    .check();
+            for (n_head, n_head_kv) in [(3, 3), (7, 1)] {
+                for last in [0, 14, 15, 16, 255, 256, 530] {
+                    Setup { n_head, n_head_kv, dim_k, dim_v, type_k, type_v, rows: vec![(last, 0)] }.check();
+                }
             }
         }
     }
@@ -201,8 +202,11 @@ fn a_whole_prompt() {
 #[test]
 fn many_heads_of_one_group() {
     for n_head in [63, 64, 65, 130] {
-        for rows in [vec![(3, 0)], vec![(3, 0), (4, 0)]] {
-            Setup { n_head, n_head_kv: 1, dim_k: 8, dim_v: 8, type_k: F32, type_v: F32, rows }.check();
+        for dim in [8, 32] {
+            for rows in [vec![(3, 0)], vec![(3, 0), (4, 0)]] {
+                let (type_k, type_v) = (F32, F32);
+                Setup { n_head, n_head_kv: 1, dim_k: dim, dim_v: dim, type_k, type_v, rows }.check();
+            }
         }
     }
 }
