@@ -38,11 +38,12 @@ pub(super) struct Run<'a> {
     pub ahead: *const u8,
 }
 
-/// Where a run starts, its cells counted once.
+/// Where a run starts, its cells counted once, and their elements.
 #[derive(Clone, Copy)]
 struct Start {
     cells: *const u8,
     ahead: *const u8,
+    dim: usize,
 }
 
 impl Run<'_> {
@@ -50,7 +51,7 @@ impl Run<'_> {
     fn start<C: Cell>(&self) -> Start {
         assert!(self.range.end <= self.cells.len() && self.range.len() <= CHUNK);
         let at = self.range.start * C::bytes(self.cells.dim);
-        Start { cells: self.cells.bytes.as_ptr().wrapping_add(at), ahead: self.ahead }
+        Start { cells: self.cells.bytes.as_ptr().wrapping_add(at), ahead: self.ahead, dim: self.cells.dim }
     }
 }
 
@@ -122,7 +123,7 @@ fn scores_as<S: Simd, C: Cell>(
             for (i, cell) in cells.iter_mut().enumerate() {
                 *cell = (at + j + CELLS * i).min(n - 1) * bytes;
             }
-            by_pairs!(dim, first, P => partials::<S, C, P>(s, start, cells, q, dim, room, j, first));
+            by_pairs!(dim, first, P => partials::<S, C, P>(s, start, cells, first, q, room, j));
         }
         for (room, out) in room.iter().zip(out.as_chunks_mut::<CHUNK>().0).take(q.len() / dim) {
             let [a, b, c, d, ..] = room;
@@ -139,12 +140,12 @@ fn partials<S: Simd, C: Cell, const P: usize>(
     s: S,
     start: Start,
     cells: [usize; CELLS],
+    first: usize,
     q: &[f32],
-    dim: usize,
     room: &mut [[[f32; LANES]; VECTORS]],
     j: usize,
-    first: usize,
 ) {
+    let dim = start.dim;
     // SAFETY: cells of the run, as the caller counts them, and pairs that they have.
     let k = unsafe { start.widen::<S, C, P, CELLS>(s, cells, first) };
     for (q, room) in q.chunks_exact(dim).zip(room) {
@@ -187,10 +188,10 @@ fn weigh_as<S: Simd, C: Cell>(s: S, run: &Run<'_>, p: &[f32], out: &mut [f32]) {
     out.fill(0.0);
     let whole = n / CELLS * CELLS;
     for cell in (0..whole).step_by(CELLS) {
-        by_pairs!(dim, first, P => weigh_some::<S, C, P, CELLS>(s, start, cell, p, out, dim, first));
+        by_pairs!(dim, first, P => weigh_some::<S, C, P, CELLS>(s, start, cell, first, p, out));
     }
     for cell in whole..n {
-        by_pairs!(dim, first, P => weigh_some::<S, C, P, 1>(s, start, cell, p, out, dim, first));
+        by_pairs!(dim, first, P => weigh_some::<S, C, P, 1>(s, start, cell, first, p, out));
     }
 }
 
@@ -200,11 +201,11 @@ fn weigh_some<S: Simd, C: Cell, const P: usize, const N: usize>(
     s: S,
     start: Start,
     cell: usize,
+    first: usize,
     p: &[f32],
     out: &mut [f32],
-    dim: usize,
-    first: usize,
 ) {
+    let dim = start.dim;
     let mut cells = [0; N];
     for (i, at) in cells.iter_mut().enumerate() {
         *at = (cell + i) * C::bytes(dim);
