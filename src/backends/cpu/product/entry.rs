@@ -171,7 +171,7 @@ const fn pairs_avx2(direct: DirectFn, pack: PackFn) -> Core {
     use panels_avx2::{TILE_ROWS, W_PAIRS, tile_pairs};
     Core {
         acts: &Q8_0_AVX2,
-        direct_max: 12,
+        direct_max: 3,
         direct,
         tile_rows: TILE_ROWS,
         step_bytes: W_PAIRS,
@@ -193,8 +193,6 @@ const fn codes_avx2<T: Nibbles>() -> Core {
     use panels_avx2::tile_codes;
     Core {
         acts: if T::HAS_MIN { &Q8_1_AVX2 } else { &Q8_0_AVX2 },
-        // Packing codes costs little.
-        direct_max: 3,
         step_bytes: nibbles_avx2::step_bytes::<T>(),
         tiles: &[tile_codes::<T, 1>, tile_codes::<T, 2>, tile_codes::<T, 3>],
         ..pairs_avx2(nibbles_avx2::direct::<T>, nibbles_avx2::pack_weights::<T>)
@@ -237,7 +235,7 @@ const fn block32_avx512(min: bool, direct: DirectFn, pack: PackFn) -> Core {
     }
     Core {
         acts: if min { &Q8_1_AVX512 } else { &Q8_0_AVX512 },
-        direct_max: 12,
+        direct_max: 8,
         direct,
         tile_rows: TILE_ROWS,
         step_bytes: if min { W_STEP_MIN } else { W_STEP },

@@ -121,7 +121,7 @@ static AVX2_ACTS: Acts = Acts {
 const fn avx2_core<B: avx2::Leaf>() -> Core {
     Core {
         acts: &AVX2_ACTS,
-        direct_max: 6,
+        direct_max: 3,
         direct: direct_avx2::direct::<B>,
         tile_rows: panel_avx2::TILE_ROWS,
         step_bytes: panel_avx2::step_bytes::<B>(),
@@ -144,7 +144,7 @@ static AVX512_ACTS: Acts = Acts {
 const fn avx512_core<B: turned_avx512::Turn>() -> Core {
     Core {
         acts: &AVX512_ACTS,
-        direct_max: 12,
+        direct_max: 8,
         direct: direct_avx512::direct::<B>,
         tile_rows: panel_avx512::TILE_ROWS,
         step_bytes: panel_avx512::step_bytes::<B>(),
