@@ -88,7 +88,7 @@ pub struct Args {
     /// File with the conversation; without it, standard input
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Time that the template takes for now, in seconds since 1970 of a local clock [default: the clock]
+    /// Time that the template takes as the present, in seconds since 1970 of a local clock [default: the clock]
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     now: Option<i64>,
     /// Print one JSON object: the prompt and its tokens (with -m)

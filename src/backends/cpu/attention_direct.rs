@@ -123,7 +123,10 @@ fn scores_as<S: Simd, C: Cell>(
             for (i, cell) in cells.iter_mut().enumerate() {
                 *cell = (at + j + CELLS * i).min(n - 1) * bytes;
             }
-            by_pairs!(dim, first, P => partials::<S, C, P>(s, start, cells, first, q, room, j));
+            by_pairs!(dim, first, P => {
+                // SAFETY: four cells of the run, whose cells `start` counted, and pairs that they have.
+                unsafe { partials::<S, C, P>(s, start, cells, first, q, room, j) }
+            });
         }
         for (room, out) in room.iter().zip(out.as_chunks_mut::<CHUNK>().0).take(q.len() / dim) {
             let [a, b, c, d, ..] = room;
@@ -135,8 +138,11 @@ fn scores_as<S: Simd, C: Cell>(
 
 /// What pairs `first..first + P` add to the 16 partial sums of each query with each of four cells; behind the last pair,
 /// half of their trees as number `j`.
+///
+/// # Safety
+/// As [`Start::widen`].
 #[inline(always)]
-fn partials<S: Simd, C: Cell, const P: usize>(
+unsafe fn partials<S: Simd, C: Cell, const P: usize>(
     s: S,
     start: Start,
     cells: [usize; CELLS],
@@ -146,7 +152,7 @@ fn partials<S: Simd, C: Cell, const P: usize>(
     j: usize,
 ) {
     let dim = start.dim;
-    // SAFETY: cells of the run, as the caller counts them, and pairs that they have.
+    // SAFETY: the caller's promise.
     let k = unsafe { start.widen::<S, C, P, CELLS>(s, cells, first) };
     for (q, room) in q.chunks_exact(dim).zip(room) {
         let (trees, sums) = room.split_at_mut(LANES / CELLS);
@@ -188,16 +194,25 @@ fn weigh_as<S: Simd, C: Cell>(s: S, run: &Run<'_>, p: &[f32], out: &mut [f32]) {
     out.fill(0.0);
     let whole = n / CELLS * CELLS;
     for cell in (0..whole).step_by(CELLS) {
-        by_pairs!(dim, first, P => weigh_some::<S, C, P, CELLS>(s, start, cell, first, p, out));
+        by_pairs!(dim, first, P => {
+            // SAFETY: cells of the run, whose cells `start` counted, and pairs that they have.
+            unsafe { weigh_some::<S, C, P, CELLS>(s, start, cell, first, p, out) }
+        });
     }
     for cell in whole..n {
-        by_pairs!(dim, first, P => weigh_some::<S, C, P, 1>(s, start, cell, first, p, out));
+        by_pairs!(dim, first, P => {
+            // SAFETY: as above.
+            unsafe { weigh_some::<S, C, P, 1>(s, start, cell, first, p, out) }
+        });
     }
 }
 
 /// Adds N cells `cell..`, weighted, to pairs `first..first + P` of each query's sums.
+///
+/// # Safety
+/// The run has these cells, and they have these pairs.
 #[inline(always)]
-fn weigh_some<S: Simd, C: Cell, const P: usize, const N: usize>(
+unsafe fn weigh_some<S: Simd, C: Cell, const P: usize, const N: usize>(
     s: S,
     start: Start,
     cell: usize,
@@ -210,7 +225,7 @@ fn weigh_some<S: Simd, C: Cell, const P: usize, const N: usize>(
     for (i, at) in cells.iter_mut().enumerate() {
         *at = (cell + i) * C::bytes(dim);
     }
-    // SAFETY: cells of the run, as the caller counts them, and pairs that they have.
+    // SAFETY: the caller's promise.
     let v = unsafe { start.widen::<S, C, P, N>(s, cells, first) };
     for (p, out) in p.as_chunks::<CHUNK>().0.iter().zip(out.chunks_exact_mut(dim)) {
         let p = &p[cell..cell + N];

@@ -70,7 +70,7 @@ pub struct RenderOptions {
     pub kwargs: Map<String, Json>,
     /// Texts of special tokens: `bos_token` and so on.
     pub special: Vec<(&'static str, String)>,
-    /// What `strftime_now` takes for now, in seconds from 1970 of a local clock; `None` for the system's clock.
+    /// What `strftime_now` takes as the present, in seconds from 1970 of a local clock; `None` for the system's clock.
     pub now: Option<i64>,
 }
 
