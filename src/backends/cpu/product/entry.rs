@@ -179,7 +179,7 @@ const fn pairs_avx2(direct: DirectFn, pack: PackFn) -> Core {
         max_steps: usize::MAX,
         acc_bytes: 0,
         unit: None,
-        tiles: &[tile_pairs::<1>, tile_pairs::<2>, tile_pairs::<3>],
+        tiles: &[tile_pairs::<1>, tile_pairs::<2>, tile_pairs::<3>, tile_pairs::<4>],
     }
 }
 
@@ -194,7 +194,7 @@ const fn codes_avx2<T: Nibbles>() -> Core {
     Core {
         acts: if T::HAS_MIN { &Q8_1_AVX2 } else { &Q8_0_AVX2 },
         step_bytes: nibbles_avx2::step_bytes::<T>(),
-        tiles: &[tile_codes::<T, 1>, tile_codes::<T, 2>, tile_codes::<T, 3>],
+        tiles: &[tile_codes::<T, 1>, tile_codes::<T, 2>, tile_codes::<T, 3>, tile_codes::<T, 4>],
         ..pairs_avx2(nibbles_avx2::direct::<T>, nibbles_avx2::pack_weights::<T>)
     }
 }

@@ -154,18 +154,48 @@ unsafe fn direct_rows<T: Nibbles, const NT: usize>(flight: &Flight<8>, x: &Rows,
     }
 }
 
-/// The codes of [`codes_2`] of all 8 rows by groups of four: register k holds group k of every row.
+/// The codes of all 8 rows by groups of four, or quants for a type with a table: register k holds group k of every row.
 ///
 /// # Safety
-/// As [`codes_2`].
+/// AVX2 is there and every row has a readable block at `at`.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn groups<T: Nibbles>(row: &[*const u8; 8], at: usize) -> [__m256i; 8] {
+    // Sixteen bytes of all rows by fours; the fifth bits are followed by the nibbles, so that there are as many.
+    let fours = |at: usize| {
+        let mut q = [_mm256_setzero_si256(); 4];
+        for (i, q) in q.iter_mut().enumerate() {
+            // SAFETY: the caller's promise.
+            *q = unsafe { load_2(row, i, at) };
+        }
+        transpose_4(q)
+    };
     let mut out = [_mm256_setzero_si256(); 8];
-    // SAFETY: the caller's promise.
-    let codes = unsafe { [0, 1, 2, 3].map(|i| codes_2::<T>(row, i, at)) };
-    for (half, out) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-        *out = transpose_4(codes.map(|c| c[half]));
+    let mask = _mm256_set1_epi8(15);
+    for (j, q) in fours(at + T::AT_NIBBLES).into_iter().enumerate() {
+        out[j] = _mm256_and_si256(q, mask);
+        out[4 + j] = _mm256_and_si256(_mm256_srli_epi16::<4>(q), mask);
+    }
+    if T::FIFTH {
+        // Bits 4 k to 4 k + 3 of a row are those of its group k: each byte gets the byte that holds its bit, in the upper
+        // half, and if the bit is set, it becomes 16.
+        let [bits, ..] = fours(at + T::AT_FIFTH);
+        let halves = [_mm256_slli_epi32::<4>(bits), bits];
+        let each = _mm256_set1_epi32(0x8040_2010_u32.cast_signed());
+        for (k, out) in out.iter_mut().enumerate() {
+            let byte = (k / 2) as i32 * 0x0101_0101;
+            let lane = _mm_setr_epi32(byte, 0x0404_0404 + byte, 0x0808_0808 + byte, 0x0c0c_0c0c + byte);
+            let bit = _mm256_shuffle_epi8(halves[k % 2], _mm256_broadcastsi128_si256(lane));
+            let fifth = _mm256_min_epu8(_mm256_and_si256(bit, each), _mm256_set1_epi8(16));
+            *out = _mm256_or_si256(*out, fifth);
+        }
+    }
+    if T::TABLE {
+        // SAFETY: the table is 16 bytes.
+        let table = unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(IQ4_VALUES.as_ptr().cast())) };
+        for out in &mut out {
+            *out = _mm256_shuffle_epi8(table, *out);
+        }
     }
     out
 }

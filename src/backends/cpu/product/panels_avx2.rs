@@ -1,6 +1,6 @@
 //! Panels of weights in blocks of 32 and tiles over them, AVX2.
 //!
-//! A step is a block: 8 groups of 4 elements of 16 weight rows and their scales; and the same groups of 3 activation rows.
+//! A step is a block: 8 groups of 4 elements of 16 weight rows and their scales; and the same groups of 4 activation rows.
 //! Lanes are weight rows. There are two kinds of panels:
 //! - codes of 4 and 5 bits stay unsigned bytes. Products of a group (`vpmaddubsw`) are added up in 16-bit lanes, two to a
 //!   row, which start at what the codes' bias makes too much. Only the sum of a block must fit: 16 products of at most
@@ -17,7 +17,7 @@ use std::arch::x86_64::*;
 /// Weight rows of a tile: two registers of 8.
 pub(super) const TILE_ROWS: usize = 16;
 /// Activation rows of a tile.
-pub(super) const TILE_ACTS: usize = 3;
+pub(super) const TILE_ACTS: usize = 4;
 
 /// A vector of 16 rows, 4 bytes each.
 pub(super) const W_VECTOR: usize = 64;
@@ -29,16 +29,17 @@ pub(super) const fn code_bytes(min: bool) -> usize {
     if min { 10 * W_VECTOR } else { 9 * W_VECTOR }
 }
 
-/// A vector of 3 activation rows, 4 bytes each. The groups come first.
+/// A vector of 4 activation rows, 4 bytes each. The groups come first.
 pub(super) const X_VECTOR: usize = 4 * TILE_ACTS;
 const X_SCALE: usize = 8 * X_VECTOR;
 /// Q8_1: scaled sums.
 const X_SUM: usize = X_SCALE + X_VECTOR;
-/// Q8_0: -8 times the sums that meet the two 16-bit lanes of a row, and pairs of 16 bits.
-const X_FIX: usize = X_SCALE + X_VECTOR;
-const X_PAIRS: usize = X_FIX + X_VECTOR;
+/// Q8_0: -8 and -16 times the sums that meet the two 16-bit lanes of a row, and pairs of 16 bits.
+const X_FIX_8: usize = X_SCALE + X_VECTOR;
+const X_FIX_16: usize = X_FIX_8 + X_VECTOR;
+const X_PAIRS: usize = X_FIX_16 + X_VECTOR;
 
-/// Bytes of a step of 3 activation rows: Q8_1 or Q8_0.
+/// Bytes of a step of 4 activation rows: Q8_1 or Q8_0.
 pub(super) const fn act_step(min: bool) -> usize {
     let end = if min { X_SUM + X_VECTOR } else { X_PAIRS + 16 * X_VECTOR };
     end.next_multiple_of(64)
@@ -52,16 +53,16 @@ fn widen(group: __m256i) -> [__m256i; 2] {
     [even, _mm256_srai_epi16::<8>(group)]
 }
 
-/// Packs up to 3 activation rows for tiles.
+/// Packs up to 4 activation rows for tiles.
 ///
 /// # Safety
-/// AVX2 is there; `x` describes up to 3 readable rows of Q8_0 blocks, Q8_1 if `MIN`; `out` takes [`act_step`] bytes per
+/// AVX2 is there; `x` describes up to 4 readable rows of Q8_0 blocks, Q8_1 if `MIN`; `out` takes [`act_step`] bytes per
 /// block.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn pack_acts<const MIN: bool>(x: &Rows, out: *mut u8) {
     for b in 0..x.n / 32 {
         for t in 0..x.rows.min(TILE_ACTS) {
-            // SAFETY: the caller's promise; t is below 3, so every write lies in the step.
+            // SAFETY: the caller's promise; t is below 4, so every write lies in the step.
             unsafe {
                 let block = x.ptr.add(t * x.row_bytes + act_bytes(MIN) * b);
                 let step = out.add(b * act_step(MIN));
@@ -84,7 +85,9 @@ pub(super) unsafe fn pack_acts<const MIN: bool>(x: &Rows, out: *mut u8) {
                 let v = _mm_add_epi16(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v));
                 let v = _mm_add_epi16(v, _mm_shuffle_epi32::<0x4E>(v));
                 let v = _mm_add_epi16(v, _mm_shuffle_epi32::<0xB1>(v));
-                put(X_FIX, _mm_cvtsi128_si32(_mm_mullo_epi16(v, _mm_set1_epi16(-8))));
+                for (at, factor) in [(X_FIX_8, -8), (X_FIX_16, -16)] {
+                    put(at, _mm_cvtsi128_si32(_mm_mullo_epi16(v, _mm_set1_epi16(factor))));
+                }
             }
         }
     }
@@ -189,70 +192,124 @@ pub(super) unsafe fn numbers(p: *const u8) -> [__m256; 2] {
     unsafe { [_mm256_load_ps(p.cast()), _mm256_load_ps(p.add(32).cast())] }
 }
 
-/// Sums of two registers of rows with each activation row of a tile.
-pub(super) type TileSums = [[__m256i; 2]; TILE_ACTS];
-
-/// The sums of a tile that has all its activation rows.
-#[inline(always)]
-pub(super) fn whole<const NT: usize>(sums: &mut [[__m256i; 2]; NT]) -> Option<&mut TileSums> {
-    sums.as_mut_slice().try_into().ok()
-}
-
-/// The instructions for the vector of codes at two places and that of activations at three.
+/// The instructions that multiply a vector of codes, the one with this number, with activation rows: where their four bytes
+/// are, and the names of their two sums, which begin with these products, or with them and a fix, or had begun.
 macro_rules! vector_of_codes {
-    ($w0:literal $w1:literal, $x0:literal $x1:literal $x2:literal) => {
+    ($row:ident $k:literal $($at:literal $s0:ident $s1:ident)*) => {
         concat!(
-            "vmovdqa {q0}, [{w} + ", $w0, "]\n",
-            "vmovdqa {q1}, [{w} + ", $w1, "]\n",
-            vector_of_codes!(@row $x0 "s00" "s01"),
-            vector_of_codes!(@row $x1 "s10" "s11"),
-            vector_of_codes!(@row $x2 "s20" "s21"),
+            "vmovdqa {q0}, [{w} + 64 * ", $k, "]\n",
+            "vmovdqa {q1}, [{w} + 64 * ", $k, " + 32]\n",
+            $(
+                "vpbroadcastd {a}, [{x} + 16 * ", $k, " + ", $at, "]\n",
+                vector_of_codes!(@$row $at $s0 $s1),
+            )*
         )
     };
-    (@row $x:literal $s0:literal $s1:literal) => {
+    (@begin $at:literal $s0:ident $s1:ident) => {
         concat!(
-            "vpbroadcastd {a}, [{x} + ", $x, "]\n",
-            "vpmaddubsw {t}, {q0}, {a}\nvpaddw {", $s0, "}, {", $s0, "}, {t}\n",
-            "vpmaddubsw {t}, {q1}, {a}\nvpaddw {", $s1, "}, {", $s1, "}, {t}\n",
+            "vpmaddubsw {", stringify!($s0), "}, {q0}, {a}\n",
+            "vpmaddubsw {", stringify!($s1), "}, {q1}, {a}\n",
+        )
+    };
+    (@begin_fixed $at:literal $s0:ident $s1:ident) => {
+        concat!(
+            "vpbroadcastd {", stringify!($s0), "}, [{fix} + ", $at, "]\n",
+            "vpmaddubsw {t}, {q1}, {a}\n",
+            "vpaddw {", stringify!($s1), "}, {", stringify!($s0), "}, {t}\n",
+            "vpmaddubsw {t}, {q0}, {a}\n",
+            "vpaddw {", stringify!($s0), "}, {", stringify!($s0), "}, {t}\n",
+        )
+    };
+    (@add $at:literal $s0:ident $s1:ident) => {
+        concat!(
+            "vpmaddubsw {t}, {q0}, {a}\n",
+            "vpaddw {", stringify!($s0), "}, {", stringify!($s0), "}, {t}\n",
+            "vpmaddubsw {t}, {q1}, {a}\n",
+            "vpaddw {", stringify!($s1), "}, {", stringify!($s1), "}, {t}\n",
         )
     };
 }
 
-/// Adds the products of four vectors of unsigned codes, one behind the other, with as many of signed bytes: neighbours'
-/// products are added, in 16 bits that may wrap on the way.
-///
-/// These are the instructions of the innermost loop, as they are: a loop that turns for each vector takes a fourth longer,
-/// and the compiler, where it unrolls, loads so much ahead that it runs out of registers. Pairs of 16 bits gain nothing.
-///
-/// # Safety
-/// AVX2 is there; `w` is 32-byte aligned with four vectors of weights, `x` has `4 * X_VECTOR` bytes.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn four_codes(w: *const u8, x: *const u8, sums: &mut TileSums) {
-    const { assert!(W_VECTOR == 64 && X_VECTOR == 12 && TILE_ACTS == 3) };
-    let [[s00, s01], [s10, s11], [s20, s21]] = sums;
-    // SAFETY: the caller's promise; nothing but the named registers changes.
-    unsafe {
+/// Four or eight vectors of codes with the activation rows whose sums are named.
+macro_rules! vectors_of_codes {
+    ($fixed:expr, $vectors:expr, $w:ident, $x:ident, $fix:ident, $($row:tt)*) => {
+        match ($fixed, $vectors) {
+            (false, 4) => vectors_of_codes!(@begin 4 $w $x $fix $($row)*),
+            (true, 4) => vectors_of_codes!(@begin_fixed 4 $w $x $fix $($row)*),
+            (false, _) => vectors_of_codes!(@begin 8 $w $x $fix $($row)*),
+            (true, _) => vectors_of_codes!(@begin_fixed 8 $w $x $fix $($row)*),
+        }
+    };
+    (@$begin:ident 4 $w:ident $x:ident $fix:ident $($row:tt)*) => {
+        vectors_of_codes!(@$w $x $fix $($row)*; concat!(
+            vector_of_codes!($begin 0 $($row)*),
+            vector_of_codes!(add 1 $($row)*),
+            vector_of_codes!(add 2 $($row)*),
+            vector_of_codes!(add 3 $($row)*),
+        ))
+    };
+    (@$begin:ident 8 $w:ident $x:ident $fix:ident $($row:tt)*) => {
+        vectors_of_codes!(@$w $x $fix $($row)*; concat!(
+            vector_of_codes!($begin 0 $($row)*),
+            vector_of_codes!(add 1 $($row)*),
+            vector_of_codes!(add 2 $($row)*),
+            vector_of_codes!(add 3 $($row)*),
+            vector_of_codes!(add 4 $($row)*),
+            vector_of_codes!(add 5 $($row)*),
+            vector_of_codes!(add 6 $($row)*),
+            vector_of_codes!(add 7 $($row)*),
+        ))
+    };
+    (@$w:ident $x:ident $fix:ident $($at:literal $s0:ident $s1:ident)*; $all:expr) => {
         std::arch::asm!(
-            vector_of_codes!(0 32, 0 4 8),
-            vector_of_codes!(64 96, 12 16 20),
-            vector_of_codes!(128 160, 24 28 32),
-            vector_of_codes!(192 224, 36 40 44),
-            w = in(reg) w,
-            x = in(reg) x,
-            s00 = inout(ymm_reg) *s00,
-            s01 = inout(ymm_reg) *s01,
-            s10 = inout(ymm_reg) *s10,
-            s11 = inout(ymm_reg) *s11,
-            s20 = inout(ymm_reg) *s20,
-            s21 = inout(ymm_reg) *s21,
+            $all,
+            "/* {fix} {t} */",
+            w = in(reg) $w,
+            x = in(reg) $x,
+            fix = in(reg) $fix,
+            $($s0 = out(ymm_reg) *$s0, $s1 = out(ymm_reg) *$s1,)*
             q0 = out(ymm_reg) _,
             q1 = out(ymm_reg) _,
             a = out(ymm_reg) _,
             t = out(ymm_reg) _,
             options(pure, readonly, nostack, preserves_flags),
-        );
+        )
+    };
+}
+
+/// The products of `VECTORS` vectors of unsigned codes, four or eight one behind the other, with as many of signed bytes,
+/// added up to two registers of weight rows for each activation row: neighbours' products are added, in 16 bits that may
+/// wrap on the way. With `FIXED`, sums begin with what `fix` has for the activation rows.
+///
+/// These are the instructions of the innermost loop, as they are: a loop that turns for each vector takes a fourth longer,
+/// and the compiler, where it unrolls, loads so much ahead that it runs out of registers. Pairs of 16 bits gain nothing.
+///
+/// # Safety
+/// AVX2 is there; `w` is 32-byte aligned with so many vectors of weights, `x` has as many of activations, `fix` one.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn sums_of_codes<const NT: usize, const VECTORS: usize, const FIXED: bool>(
+    w: *const u8,
+    x: *const u8,
+    fix: *const u8,
+) -> [[__m256i; 2]; NT] {
+    const { assert!(W_VECTOR == 64 && X_VECTOR == 16 && (VECTORS == 4 || VECTORS == 8)) };
+    let mut sums = [[_mm256_setzero_si256(); 2]; NT];
+    // SAFETY: the caller's promise; nothing but the named registers changes.
+    unsafe {
+        match sums.as_mut_slice() {
+            [[a0, a1]] => vectors_of_codes!(FIXED, VECTORS, w, x, fix, 0 a0 a1),
+            [[a0, a1], [b0, b1]] => vectors_of_codes!(FIXED, VECTORS, w, x, fix, 0 a0 a1 4 b0 b1),
+            [[a0, a1], [b0, b1], [c0, c1]] => {
+                vectors_of_codes!(FIXED, VECTORS, w, x, fix, 0 a0 a1 4 b0 b1 8 c0 c1)
+            }
+            [[a0, a1], [b0, b1], [c0, c1], [d0, d1]] => {
+                vectors_of_codes!(FIXED, VECTORS, w, x, fix, 0 a0 a1 4 b0 b1 8 c0 c1 12 d0 d1)
+            }
+            _ => unreachable!("a tile has up to four activation rows"),
+        }
     }
+    sums
 }
 
 /// Stores the sums of a tile's rows that exist.
@@ -327,8 +384,6 @@ pub(super) unsafe fn tile_codes<T: Nibbles, const NT: usize>(t: &Tile) {
     let mut ahead = t.ahead.paced(t.steps);
     debug_assert!(t.first && t.last, "sums of blocks are never cut");
     const { assert!(!T::TABLE) };
-    // Groups whose products add up in 16 bits.
-    let groups = if T::HAS_MIN && T::FIFTH { 4 } else { 8 };
     let ones = _mm256_set1_epi16(1);
     let mut acc = [[_mm256_setzero_ps(); 2]; NT];
     let (mut w, mut x) = (t.w, t.x);
@@ -336,33 +391,24 @@ pub(super) unsafe fn tile_codes<T: Nibbles, const NT: usize>(t: &Tile) {
         ahead.step();
         // SAFETY: as in `tile_pairs`.
         unsafe {
+            // Groups whose products add up in 16 bits: all, or half of them.
             let mut total = [[_mm256_setzero_si256(); 2]; NT];
-            for part in 0..8 / groups {
-                let mut sum = [[_mm256_setzero_si256(); 2]; NT];
-                if !T::HAS_MIN {
-                    for (n, sum) in sum.iter_mut().enumerate() {
-                        let fix = splat(x.add(X_FIX + 4 * n));
-                        *sum = [if T::FIFTH { _mm256_add_epi16(fix, fix) } else { fix }; 2];
+            if T::HAS_MIN && T::FIFTH {
+                let halves = [0, 4].map(|k| (w.add(k * W_VECTOR), x.add(k * X_VECTOR)));
+                for (w, x) in halves {
+                    let sum = sums_of_codes::<NT, 4, false>(w, x, x);
+                    for (total, sum) in total.as_flattened_mut().iter_mut().zip(sum.as_flattened()) {
+                        *total = _mm256_add_epi32(*total, _mm256_madd_epi16(*sum, ones));
                     }
                 }
-                let ks = part * groups..(part + 1) * groups;
-                if let Some(sum) = whole(&mut sum) {
-                    for k in ks.step_by(4) {
-                        four_codes(w.add(k * W_VECTOR), x.add(k * X_VECTOR), sum);
-                    }
+            } else {
+                let sum = if T::HAS_MIN {
+                    sums_of_codes::<NT, 8, false>(w, x, x)
                 } else {
-                    for k in ks {
-                        let q = vector(w.add(k * W_VECTOR));
-                        for (n, sum) in sum.iter_mut().enumerate() {
-                            let a = splat(x.add(k * X_VECTOR + 4 * n));
-                            for (sum, q) in sum.iter_mut().zip(q) {
-                                *sum = _mm256_add_epi16(*sum, _mm256_maddubs_epi16(q, a));
-                            }
-                        }
-                    }
-                }
+                    sums_of_codes::<NT, 8, true>(w, x, x.add(if T::FIFTH { X_FIX_16 } else { X_FIX_8 }))
+                };
                 for (total, sum) in total.as_flattened_mut().iter_mut().zip(sum.as_flattened()) {
-                    *total = _mm256_add_epi32(*total, _mm256_madd_epi16(*sum, ones));
+                    *total = _mm256_madd_epi16(*sum, ones);
                 }
             }
             let wd = numbers(w.add(8 * W_VECTOR));

@@ -21,9 +21,43 @@ pub(super) trait Leaf: BlockK {
     /// # Safety
     /// AVX2 is there and `p` points to a readable block of this type.
     unsafe fn head(p: *const u8) -> [__m128i; 2];
+    /// Where in the block the bits of its codes are, and how many registers of 32 bytes they fill.
+    const BITS: usize;
+    const REGISTERS: usize;
+
+    /// A register of bits.
+    ///
     /// # Safety
-    /// As [`Leaf::head`].
-    unsafe fn codes(p: *const u8) -> [__m256i; 8];
+    /// As [`Leaf::head`], and `i` is below [`Leaf::REGISTERS`].
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn bits(p: *const u8, i: usize) -> __m256i {
+        // SAFETY: the caller's promise.
+        unsafe { load(p.add(Self::BITS + 32 * i)) }
+    }
+    /// Codes of these bits, of which the first [`Leaf::REGISTERS`] registers count. A byte of codes comes from the same byte
+    /// of those, so that bits can be put in another order before they become twice as much or more.
+    ///
+    /// # Safety
+    /// AVX2 is there.
+    unsafe fn codes(bits: &[__m256i; 8]) -> [__m256i; 8];
+}
+
+/// The codes of a block.
+///
+/// # Safety
+/// As [`Leaf::head`].
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn codes<B: Leaf>(p: *const u8) -> [__m256i; 8] {
+    let mut bits = [_mm256_setzero_si256(); 8];
+    // SAFETY: the caller's promise.
+    unsafe {
+        for (i, bits) in bits.iter_mut().enumerate().take(B::REGISTERS) {
+            *bits = B::bits(p, i);
+        }
+        B::codes(&bits)
+    }
 }
 
 /// Signed codes, in [`Leaf::BIAS`].
@@ -90,17 +124,13 @@ fn nibbles(v: __m256i) -> [__m256i; 2] {
     [_mm256_and_si256(v, mask), _mm256_and_si256(_mm256_srli_epi16::<4>(v), mask)]
 }
 
-/// Nibbles of 128 bytes: of each 32 the low ones, then the high ones.
-///
-/// # Safety
-/// AVX2 is there and the bytes are readable.
+/// Nibbles of four registers: of each the low ones, then the high ones.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn nibbles_128(p: *const u8) -> [__m256i; 8] {
+fn nibbles_of_4(v: &[__m256i]) -> [__m256i; 8] {
     let mut out = [_mm256_setzero_si256(); 8];
-    for i in 0..4 {
-        // SAFETY: the caller's promise.
-        [out[2 * i], out[2 * i + 1]] = nibbles(unsafe { load(p.add(32 * i)) });
+    for (v, out) in v.iter().zip(out.as_chunks_mut().0) {
+        *out = nibbles(*v);
     }
     out
 }
@@ -140,6 +170,8 @@ impl Leaf for BlockQ4_K {
     const GROUPS: usize = 8;
     const D: usize = offset_of!(BlockQ4_K, d);
     const DMIN: usize = offset_of!(BlockQ4_K, dmin);
+    const BITS: usize = 16;
+    const REGISTERS: usize = 4;
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
@@ -150,9 +182,8 @@ impl Leaf for BlockQ4_K {
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn codes(p: *const u8) -> [__m256i; 8] {
-        // SAFETY: the caller's promise: 128 bytes of quants behind 16.
-        unsafe { nibbles_128(p.add(16)) }
+    unsafe fn codes(bits: &[__m256i; 8]) -> [__m256i; 8] {
+        nibbles_of_4(&bits[..4])
     }
 }
 
@@ -161,6 +192,9 @@ impl Leaf for BlockQ5_K {
     const GROUPS: usize = 4;
     const D: usize = offset_of!(BlockQ5_K, d);
     const DMIN: usize = offset_of!(BlockQ5_K, dmin);
+    /// Fifth bits, then nibbles.
+    const BITS: usize = 16;
+    const REGISTERS: usize = 5;
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
@@ -171,9 +205,8 @@ impl Leaf for BlockQ5_K {
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn codes(p: *const u8) -> [__m256i; 8] {
-        // SAFETY: the caller's promise: 32 bytes of fifth bits behind 16, then 128 bytes of nibbles.
-        let (high, mut out) = unsafe { (load(p.add(16)), nibbles_128(p.add(48))) };
+    unsafe fn codes(bits: &[__m256i; 8]) -> [__m256i; 8] {
+        let (high, mut out) = (bits[0], nibbles_of_4(&bits[1..5]));
         for (j, out) in out.iter_mut().enumerate() {
             // Bit j belongs to elements 32 j and up; it moves to bit 4.
             *out = with_bits(*out, high, 4 - j as i64, 0x10);
@@ -186,6 +219,9 @@ impl Leaf for BlockQ6_K {
     const BIAS: i16 = 32;
     const GROUPS: usize = 4;
     const D: usize = offset_of!(BlockQ6_K, d);
+    /// Four of nibbles, two of pairs of bits.
+    const BITS: usize = 0;
+    const REGISTERS: usize = 6;
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
@@ -196,14 +232,11 @@ impl Leaf for BlockQ6_K {
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn codes(p: *const u8) -> [__m256i; 8] {
+    unsafe fn codes(bits: &[__m256i; 8]) -> [__m256i; 8] {
         let mut out = [_mm256_setzero_si256(); 8];
         for half in 0..2 {
-            // SAFETY: the caller's promise: 128 bytes of nibbles, then 64 of pairs of bits.
-            let (a, b, high) = unsafe {
-                (load(p.add(64 * half)), load(p.add(64 * half + 32)), load(p.add(128 + 32 * half)))
-            };
-            let ([a0, a1], [b0, b1]) = (nibbles(a), nibbles(b));
+            let high = bits[4 + half];
+            let ([a0, a1], [b0, b1]) = (nibbles(bits[2 * half]), nibbles(bits[2 * half + 1]));
             for (j, v) in [a0, b0, a1, b1].into_iter().enumerate() {
                 out[4 * half + j] = with_bits(v, high, 4 - 2 * j as i64, 0x30);
             }
@@ -217,6 +250,8 @@ impl Leaf for BlockQ2_K {
     const GROUPS: usize = 4;
     const D: usize = offset_of!(BlockQ2_K, d);
     const DMIN: usize = offset_of!(BlockQ2_K, dmin);
+    const BITS: usize = 16;
+    const REGISTERS: usize = 2;
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
@@ -229,26 +264,20 @@ impl Leaf for BlockQ2_K {
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn codes(p: *const u8) -> [__m256i; 8] {
-        // SAFETY: the caller's promise: 64 bytes of quants behind 16.
-        unsafe { pairs_64(p.add(16)) }
+    unsafe fn codes(bits: &[__m256i; 8]) -> [__m256i; 8] {
+        pairs_of_2(&bits[..2])
     }
 }
 
-/// Pairs of bits of 64 bytes: of each 32 the lowest, then the higher ones.
-///
-/// # Safety
-/// AVX2 is there and the bytes are readable.
+/// Pairs of bits of two registers: of each the lowest, then the higher ones.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn pairs_64(p: *const u8) -> [__m256i; 8] {
+fn pairs_of_2(v: &[__m256i]) -> [__m256i; 8] {
     let mut out = [_mm256_setzero_si256(); 8];
-    for half in 0..2 {
-        // SAFETY: the caller's promise.
-        let v = unsafe { load(p.add(32 * half)) };
+    for (&v, out) in v.iter().zip(out.as_chunks_mut::<4>().0) {
         let shifted = [v, _mm256_srli_epi16::<2>(v), _mm256_srli_epi16::<4>(v), _mm256_srli_epi16::<6>(v)];
-        for (j, v) in shifted.into_iter().enumerate() {
-            out[4 * half + j] = _mm256_and_si256(v, _mm256_set1_epi8(3));
+        for (out, v) in out.iter_mut().zip(shifted) {
+            *out = _mm256_and_si256(v, _mm256_set1_epi8(3));
         }
     }
     out
@@ -258,6 +287,9 @@ impl Leaf for BlockQ3_K {
     const BIAS: i16 = 4;
     const GROUPS: usize = 4;
     const D: usize = offset_of!(BlockQ3_K, d);
+    /// Third bits, then pairs of bits.
+    const BITS: usize = 0;
+    const REGISTERS: usize = 3;
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
@@ -275,9 +307,8 @@ impl Leaf for BlockQ3_K {
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn codes(p: *const u8) -> [__m256i; 8] {
-        // SAFETY: the caller's promise: 32 bytes of third bits, then 64 of pairs of bits.
-        let (high, mut out) = unsafe { (load(p), pairs_64(p.add(32))) };
+    unsafe fn codes(bits: &[__m256i; 8]) -> [__m256i; 8] {
+        let (high, mut out) = (bits[0], pairs_of_2(&bits[1..3]));
         for (j, out) in out.iter_mut().enumerate() {
             // Bit j belongs to elements 32 j and up; it moves to bit 2.
             *out = with_bits(*out, high, 2 - j as i64, 4);
@@ -290,6 +321,9 @@ impl Leaf for BlockIQ4_XS {
     const BIAS: i16 = SIGNED;
     const GROUPS: usize = 1;
     const D: usize = offset_of!(BlockIQ4_XS, d);
+    /// A register of bits is one of quants here: both halves of a register come from the same 16 bytes.
+    const BITS: usize = 8;
+    const REGISTERS: usize = 8;
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
@@ -313,17 +347,19 @@ impl Leaf for BlockIQ4_XS {
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn codes(p: *const u8) -> [__m256i; 8] {
-        let mut out = [_mm256_setzero_si256(); 8];
+    unsafe fn bits(p: *const u8, i: usize) -> __m256i {
         // SAFETY: the caller's promise: 128 bytes of nibbles behind 8; the table is 16 bytes.
         unsafe {
             let table = _mm256_broadcastsi128_si256(load_16(IQ4_VALUES.as_ptr().cast()));
-            for (i, out) in out.iter_mut().enumerate() {
-                let v = _mm256_broadcastsi128_si256(load_16(p.add(8 + 16 * i)));
-                let v = _mm256_srlv_epi64(v, _mm256_setr_epi64x(0, 0, 4, 4));
-                *out = _mm256_shuffle_epi8(table, _mm256_and_si256(v, _mm256_set1_epi8(15)));
-            }
+            let v = _mm256_broadcastsi128_si256(load_16(p.add(Self::BITS + 16 * i)));
+            let v = _mm256_srlv_epi64(v, _mm256_setr_epi64x(0, 0, 4, 4));
+            _mm256_shuffle_epi8(table, _mm256_and_si256(v, _mm256_set1_epi8(15)))
         }
-        out
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn codes(bits: &[__m256i; 8]) -> [__m256i; 8] {
+        *bits
     }
 }

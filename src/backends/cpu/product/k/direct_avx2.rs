@@ -8,7 +8,7 @@ use super::super::in_order;
 use super::super::q8_avx2::{DIRECT_ACTS, scales_8, store_flight, sum_rows};
 use super::super::streams::{Flight, for_flights};
 use super::super::{Rows, Sums};
-use super::avx2::{Leaf, SIGNED};
+use super::avx2::{Leaf, SIGNED, codes};
 use super::in_order_avx2;
 use super::{X_BSUMS, X_BYTES, X_QS};
 use std::arch::x86_64::*;
@@ -59,7 +59,7 @@ unsafe fn direct_rows<B: Leaf, const NT: usize>(flight: &Flight<8>, x: &Rows, ou
                 for at in (at.next_multiple_of(64)..at + size).step_by(64) {
                     flight.ask(r, at);
                 }
-                let codes = B::codes(p);
+                let codes = codes::<B>(p);
                 let [scales, least] = B::head(p);
                 let scales = halves::<B>(scales);
                 for (sums, x) in sums.iter_mut().zip(&acts) {

@@ -4,7 +4,7 @@ use super::super::in_order::{self, AHEAD_256, Places, STEP, ask};
 use super::super::q8_avx2::{scales_8, sum_rows};
 use super::super::{Rows, Sums};
 use super::X_BYTES;
-use super::avx2::Leaf;
+use super::avx2::{Leaf, codes};
 use super::direct_avx2::{Acts, halves};
 use std::arch::x86_64::*;
 
@@ -56,7 +56,7 @@ unsafe fn step<B: Leaf>(p: *const u8, index: usize, blocks: usize, x: *const u8,
                 let i = i & 7;
                 ask(block[i].wrapping_add(AHEAD_256), size);
                 let x = Acts::load(x.add(b * X_BYTES));
-                let codes = B::codes(block[i]);
+                let codes = codes::<B>(block[i]);
                 let [scales, least] = B::head(block[i]);
                 sums[i] = x.sum::<B>(&codes, halves::<B>(scales));
                 if B::HAS_MIN {

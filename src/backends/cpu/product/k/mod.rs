@@ -129,7 +129,12 @@ const fn avx2_core<B: avx2::Leaf>() -> Core {
         max_steps: usize::MAX,
         acc_bytes: 0,
         unit: None,
-        tiles: &[panel_avx2::tile::<B, 1>, panel_avx2::tile::<B, 2>, panel_avx2::tile::<B, 3>],
+        tiles: &[
+            panel_avx2::tile::<B, 1>,
+            panel_avx2::tile::<B, 2>,
+            panel_avx2::tile::<B, 3>,
+            panel_avx2::tile::<B, 4>,
+        ],
     }
 }
 

@@ -7,7 +7,7 @@
 
 pub(super) use super::super::panels_avx2::{TILE_ACTS, TILE_ROWS};
 use super::super::panels_avx2::{
-    W_VECTOR, X_VECTOR, dwords, finish, for_halves, four_codes, numbers, splat, vector, whole,
+    W_VECTOR, X_VECTOR, dwords, finish, for_halves, numbers, splat, sums_of_codes, vector,
 };
 use super::super::q8_avx2::scales_8;
 use super::super::{Rows, Tile};
@@ -39,7 +39,7 @@ const X_PAIRS_16: usize = X_PAIRS_32 + 4 * X_VECTOR;
 const X_FIX_4: usize = X_PAIRS_16 + 8 * X_VECTOR;
 /// -32 times the same: Q6_K.
 const X_FIX_32: usize = X_FIX_4 + 16 * X_VECTOR;
-/// Bytes of a step of 3 activation rows.
+/// Bytes of a step of 4 activation rows.
 pub(super) const X_STEP: usize = (X_FIX_32 + 16 * X_VECTOR).next_multiple_of(64);
 
 /// Sixteen bytes of 8 rows by fours: register i holds bytes 4 i to 4 i + 3 of every row, lanes in the order of the rows.
@@ -70,12 +70,8 @@ pub(super) unsafe fn pack_weights<B: Leaf>(w: &Rows, out: *mut u8) {
     unsafe {
         for_halves(w, 256, out, step_bytes::<B>(), |row, b, step| {
             let at = b * size_of::<B>();
-            let mut codes = [[_mm256_setzero_si256(); 8]; 8];
             let mut heads = [[_mm_setzero_si128(); 8]; 2];
             for (r, p) in row.iter().enumerate() {
-                for (codes, part) in codes.iter_mut().zip(&B::codes(p.add(at))) {
-                    codes[r] = *part;
-                }
                 let [scales, mins] = B::head(p.add(at));
                 (heads[0][r], heads[1][r]) = (scales, mins);
             }
@@ -92,9 +88,24 @@ pub(super) unsafe fn pack_weights<B: Leaf>(w: &Rows, out: *mut u8) {
                     }
                 }
             }
-            for (i, codes) in codes.iter().enumerate() {
-                for (j, &group) in transpose_8(*codes).iter().enumerate() {
-                    _mm256_store_si256(step.add((8 * i + j) * W_VECTOR).cast(), group);
+            // Bits by groups of rows, which are fewer than codes; register i of bits has bytes 4 j to 4 j + 3 at j.
+            let mut bits = [[_mm256_setzero_si256(); 8]; 8];
+            for (i, bits) in bits.iter_mut().enumerate().take(B::REGISTERS) {
+                let mut one = [_mm256_setzero_si256(); 8];
+                for (one, p) in one.iter_mut().zip(row) {
+                    *one = B::bits(p.add(at), i);
+                }
+                for (bits, group) in bits.iter_mut().zip(transpose_8(one)) {
+                    *bits = group;
+                }
+            }
+            for j in 0..8 {
+                let mut group = [_mm256_setzero_si256(); 8];
+                for (group, bits) in group.iter_mut().zip(&bits) {
+                    *group = bits[j];
+                }
+                for (i, codes) in B::codes(&group).into_iter().enumerate() {
+                    put((8 * i + j) * W_VECTOR, codes);
                 }
             }
             _mm256_store_ps(step.add(W_D).cast(), scales_8(row, at + B::D));
@@ -105,15 +116,15 @@ pub(super) unsafe fn pack_weights<B: Leaf>(w: &Rows, out: *mut u8) {
     }
 }
 
-/// Packs up to 3 activation rows for tiles.
+/// Packs up to 4 activation rows for tiles.
 ///
 /// # Safety
-/// AVX2 is there; `x` describes up to 3 readable rows of Q8_K blocks; `out` takes `X_STEP` bytes per block.
+/// AVX2 is there; `x` describes up to 4 readable rows of Q8_K blocks; `out` takes `X_STEP` bytes per block.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn pack_acts(x: &Rows, out: *mut u8) {
     for b in 0..x.n / 256 {
         for t in 0..x.rows.min(TILE_ACTS) {
-            // SAFETY: the caller's promise; t is below 3, so every write lies in the step.
+            // SAFETY: the caller's promise; t is below 4, so every write lies in the step.
             unsafe {
                 let block = x.ptr.add(t * x.row_bytes + b * X_BYTES);
                 let step = out.add(b * X_STEP);
@@ -156,15 +167,12 @@ pub(super) unsafe fn pack_acts(x: &Rows, out: *mut u8) {
 pub(super) unsafe fn tile<B: Leaf, const NT: usize>(t: &Tile) {
     let mut ahead = t.ahead.paced(t.steps);
     debug_assert!(t.first && t.last, "sums of blocks are never cut");
-    const { assert!(B::BIAS == SIGNED || B::GROUPS.is_multiple_of(4)) };
+    const { assert!(B::BIAS == SIGNED || B::GROUPS == 4 || B::GROUPS == 8 && B::BIAS == 0) };
     let zero = _mm256_setzero_si256();
     let mut acc = [[_mm256_setzero_ps(); 2]; NT];
     let (mut w, mut x) = (t.w, t.x);
-    // The compiler must not know these numbers: see the AVX-512 tile. Of groups it may where they are two times four, or one.
-    let (parts, mut groups) = std::hint::black_box((64 / B::GROUPS, B::GROUPS));
-    if B::GROUPS != 4 {
-        groups = B::GROUPS;
-    }
+    // The compiler must not know this number: see the AVX-512 tile.
+    let parts = std::hint::black_box(64 / B::GROUPS);
     for _ in 0..t.steps {
         ahead.step();
         // SAFETY: the caller's promise: a step of weights and one of activations are readable here. The half of
@@ -173,38 +181,33 @@ pub(super) unsafe fn tile<B: Leaf, const NT: usize>(t: &Tile) {
             let splat = |at: usize| splat(x.add(at));
             let vector = |at: usize| vector(w.add(at));
             let mut total = [[zero; 2]; NT];
+            let at_x = x;
             for part in 0..parts {
-                let mut sum = [[zero; 2]; NT];
-                if B::BIAS != 0 && B::BIAS != SIGNED {
-                    let at = if B::BIAS == 4 { X_FIX_4 } else { X_FIX_32 };
-                    for (n, sum) in sum.iter_mut().enumerate() {
-                        *sum = [splat(at + part * X_VECTOR + 4 * n); 2];
-                    }
-                }
-                let ks = part * groups..(part + 1) * groups;
-                match whole(&mut sum) {
-                    Some(sum) if B::BIAS != SIGNED => {
-                        for k in ks.step_by(4) {
-                            four_codes(w.add(k * W_VECTOR), x.add(k * X_VECTOR), sum);
-                        }
-                    }
-                    _ => {
-                        for k in ks {
-                            let q = vector(k * W_VECTOR);
+                let first = part * B::GROUPS;
+                let (w, x) = (w.add(first * W_VECTOR), x.add(first * X_VECTOR));
+                let sum = match (B::BIAS, B::GROUPS) {
+                    (SIGNED, groups) => {
+                        let mut sum = [[zero; 2]; NT];
+                        for k in 0..groups {
+                            let q = super::super::panels_avx2::vector(w.add(k * W_VECTOR));
                             for (n, sum) in sum.iter_mut().enumerate() {
-                                let a = splat(k * X_VECTOR + 4 * n);
+                                let a = super::super::panels_avx2::splat(x.add(k * X_VECTOR + 4 * n));
                                 for (sum, &q) in sum.iter_mut().zip(&q) {
-                                    let products = if B::BIAS == SIGNED {
-                                        _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(a, q))
-                                    } else {
-                                        _mm256_maddubs_epi16(q, a)
-                                    };
+                                    let products =
+                                        _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(a, q));
                                     *sum = _mm256_add_epi16(*sum, products);
                                 }
                             }
                         }
+                        sum
                     }
-                }
+                    (0, 8) => sums_of_codes::<NT, 8, false>(w, x, x),
+                    (0, _) => sums_of_codes::<NT, 4, false>(w, x, x),
+                    (bias, _) => {
+                        let fix = if bias == 4 { X_FIX_4 } else { X_FIX_32 };
+                        sums_of_codes::<NT, 4, true>(w, x, at_x.add(fix + part * X_VECTOR))
+                    }
+                };
                 let scale = vector(W_SCALES + part * (4 * B::GROUPS) / B::SUB * W_VECTOR);
                 for (total, sum) in total.iter_mut().zip(&sum) {
                     for ((total, sum), scale) in total.iter_mut().zip(sum).zip(&scale) {
