@@ -24,6 +24,8 @@ use std::ops::Range;
 const MAX_QUERIES: usize = 64;
 /// From this many queries on, transposing keys pays.
 const MANY_QUERIES: usize = 8;
+/// Queries whose softmax goes side by side.
+const SIDE_BY_SIDE: usize = 4;
 /// Cells whose keys are widened at a time for many queries; for few it is 16.
 const KEY_BLOCK: usize = 2 * LANES;
 /// Cells of values widened at a time.
@@ -226,17 +228,25 @@ unsafe fn attend<S: Simd>(
             score(s, d, a.scale, &keys, chunk, sees, (w.q, w.keys, w.scores));
         }
         let mut factors = [(0.0, 1.0); MAX_QUERIES];
-        for (i, scores) in w.scores.chunks_exact_mut(CHUNK).enumerate() {
-            let cells = sees[i].saturating_sub(chunk).min(CHUNK);
-            if cells == 0 {
-                factors[i] = (1.0, 0.0);
-                continue;
-            }
-            let (max, sum) = softmax(s, scores, cells);
-            if chunk == 0 {
-                whole[i] = Softmax { max, sum };
+        for from in (0..n).step_by(SIDE_BY_SIDE) {
+            let to = n.min(from + SIDE_BY_SIDE);
+            let cells = |i: usize| sees[i].saturating_sub(chunk).min(CHUNK);
+            let mut parts = [(0.0, 0.0); SIDE_BY_SIDE];
+            if to - from == SIDE_BY_SIDE {
+                parts = softmax(s, &mut w.scores[from * CHUNK..], std::array::from_fn(|i| cells(from + i)));
             } else {
-                factors[i] = whole[i].merge(Softmax { max, sum });
+                for (i, part) in (from..to).zip(&mut parts) {
+                    [*part] = softmax(s, &mut w.scores[i * CHUNK..], [cells(i)]);
+                }
+            }
+            for (i, (max, sum)) in (from..to).zip(parts) {
+                if cells(i) == 0 {
+                    factors[i] = (1.0, 0.0);
+                } else if chunk == 0 {
+                    whole[i] = Softmax { max, sum };
+                } else {
+                    factors[i] = whole[i].merge(Softmax { max, sum });
+                }
             }
         }
         if straight {

@@ -122,25 +122,52 @@ fn partials<S: Simd, const Q: usize, const B: usize, const P: usize>(
     acc
 }
 
-/// Turns the first n scores into `exp(score - max)`, padded with +0 to a multiple of 16; returns max and sum.
+/// Turns the first `n[i]` scores of query i, of Q whose rows are CHUNK apart, into `exp(score - max)`, padded with +0 to a
+/// multiple of 16; returns max and sum of each. Queries go side by side, as each waits for its maximum and its sum.
 #[inline(always)]
-pub(super) fn softmax<S: Simd>(s: S, scores: &mut [f32], n: usize) -> (f32, f32) {
-    let blocks = &mut scores.as_chunks_mut::<LANES>().0[..n.div_ceil(LANES)];
-    let valid = |i: usize| (n - i * LANES).min(LANES);
-    let lowest = s.splat(f32::NEG_INFINITY);
-    let mut max = lowest;
-    for (i, b) in blocks.iter().enumerate() {
-        max = s.max(max, s.first(valid(i), s.load(b), lowest));
+pub(super) fn softmax<S: Simd, const Q: usize>(s: S, scores: &mut [f32], n: [usize; Q]) -> [(f32, f32); Q] {
+    assert!(
+        scores.len() >= (Q - 1) * CHUNK + n[Q - 1].next_multiple_of(LANES) && n.iter().all(|n| *n <= CHUNK)
+    );
+    let rows = scores.as_mut_ptr();
+    // SAFETY: block b of query i holds one of its first n[i] scores, so it lies in its row of CHUNK, or in the last one's
+    // blocks, which are there.
+    let block = |i: usize, b: usize| unsafe { &mut *rows.add(i * CHUNK + b * LANES).cast::<[f32; LANES]>() };
+    // Blocks that are whole for all.
+    let whole = n.iter().min().unwrap_or(&0) / LANES;
+    let (lowest, mut max) = (s.splat(f32::NEG_INFINITY), [s.splat(f32::NEG_INFINITY); Q]);
+    for b in 0..whole {
+        for (i, max) in max.iter_mut().enumerate() {
+            *max = s.max(*max, s.load(block(i, b)));
+        }
     }
-    let max = s.max_lane(max);
-    let shift = s.splat(max);
-    let mut sum = s.zero();
-    for (i, b) in blocks.iter_mut().enumerate() {
-        let p = s.first(valid(i), s.exp(s.sub(s.load(b), shift)), s.zero());
-        sum = s.add(sum, p);
-        s.store(p, b);
+    let mut out = [(0.0, 0.0); Q];
+    let mut shift = [s.zero(); Q];
+    for i in 0..Q {
+        for b in whole..n[i].div_ceil(LANES) {
+            max[i] = s.max(max[i], s.first(n[i] - b * LANES, s.load(block(i, b)), lowest));
+        }
+        out[i].0 = s.max_lane(max[i]);
+        shift[i] = s.splat(out[i].0);
     }
-    (max, s.tree(sum))
+    let mut sum = [s.zero(); Q];
+    for b in 0..whole {
+        for i in 0..Q {
+            let p = s.exp(s.sub(s.load(block(i, b)), shift[i]));
+            sum[i] = s.add(sum[i], p);
+            s.store(p, block(i, b));
+        }
+    }
+    for i in 0..Q {
+        for b in whole..n[i].div_ceil(LANES) {
+            let p = s.exp(s.sub(s.load(block(i, b)), shift[i]));
+            let p = s.first(n[i] - b * LANES, p, s.zero());
+            sum[i] = s.add(sum[i], p);
+            s.store(p, block(i, b));
+        }
+        out[i].1 = s.tree(sum[i]);
+    }
+    out
 }
 
 /// Adds `p[i] * v[i]` for cells 0..n to N vectors of outputs of Q queries: cell after cell, one fma per element.

@@ -222,6 +222,15 @@ impl Simd for Avx2 {
         })
     }
     #[inline(always)]
+    fn max_lane(self, v: Pair) -> f32 {
+        isa!({
+            let h = _mm256_max_ps(v[0], v[1]);
+            let q = _mm_max_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps::<1>(h));
+            let e = _mm_max_ps(q, _mm_movehl_ps(q, q));
+            _mm_cvtss_f32(_mm_max_ss(e, _mm_movehdup_ps(e)))
+        })
+    }
+    #[inline(always)]
     fn tree(self, v: Pair) -> f32 {
         isa!({
             let h = _mm256_add_ps(v[0], v[1]);
