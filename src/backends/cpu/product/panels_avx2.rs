@@ -8,7 +8,7 @@
 //! - signed bytes become 16 bits, which `vpmaddwd` multiplies exactly whatever they are, elements 0 and 2 of a group and
 //!   then 1 and 3.
 
-use super::k::avx2::transpose_8;
+use super::k::avx2::{transpose_4, transpose_8};
 use super::nibbles::Nibbles;
 use super::q8_avx2::{act_bytes, scale, scales_8};
 use super::{Rows, Tile};
@@ -53,6 +53,37 @@ fn widen(group: __m256i) -> [__m256i; 2] {
     [even, _mm256_srai_epi16::<8>(group)]
 }
 
+/// The registers of four rows by dwords: of each half, register j holds dword j of every row.
+pub(super) type ByDwords = [__m256i; TILE_ACTS];
+
+/// Stores dwords of four rows: those of the lower half in vectors `at`, 4 bytes a row, those of the upper half behind them,
+/// with some vectors between one and the next.
+///
+/// # Safety
+/// AVX2 is there and `at` takes so many bytes.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn put_dwords(dwords: &ByDwords, at: *mut u8, step: usize) {
+    for (j, v) in dwords.iter().enumerate() {
+        // SAFETY: the caller's promise.
+        unsafe {
+            _mm_storeu_si128(at.add(step * j * X_VECTOR).cast(), _mm256_castsi256_si128(*v));
+            let upper = at.add(step * (TILE_ACTS + j) * X_VECTOR).cast();
+            _mm_storeu_si128(upper, _mm256_extracti128_si256::<1>(*v));
+        }
+    }
+}
+
+/// Sums of the quants that meet the two 16-bit lanes of a row, in each half: lane r is row r.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn lane_sums([a, b, c, d]: &ByDwords) -> __m256i {
+    let ones = _mm256_set1_epi8(1);
+    let ab = _mm256_add_epi16(_mm256_maddubs_epi16(ones, *a), _mm256_maddubs_epi16(ones, *b));
+    let cd = _mm256_add_epi16(_mm256_maddubs_epi16(ones, *c), _mm256_maddubs_epi16(ones, *d));
+    _mm256_add_epi16(ab, cd)
+}
+
 /// Packs up to 4 activation rows for tiles.
 ///
 /// # Safety
@@ -60,47 +91,40 @@ fn widen(group: __m256i) -> [__m256i; 2] {
 /// block.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn pack_acts<const MIN: bool>(x: &Rows, out: *mut u8) {
+    // Rows that are not there repeat the last one.
+    let row: [usize; TILE_ACTS] = std::array::from_fn(|t| t.min(x.rows - 1) * x.row_bytes);
     for b in 0..x.n / 32 {
-        for t in 0..x.rows.min(TILE_ACTS) {
-            // SAFETY: the caller's promise; t is below 4, so every write lies in the step.
-            unsafe {
-                let block = x.ptr.add(t * x.row_bytes + act_bytes(MIN) * b);
-                let step = out.add(b * act_step(MIN));
-                let put = |at: usize, v: i32| step.add(at + 4 * t).cast::<i32>().write_unaligned(v);
-                let q = _mm256_loadu_si256(block.add(act_bytes(MIN) - 32).cast());
-                for (k, group) in dwords(q).into_iter().enumerate() {
-                    put(k * X_VECTOR, group);
-                }
-                put(X_SCALE, scale(block).to_bits().cast_signed());
+        // SAFETY: the caller's promise: block b of every row is read, step b written.
+        unsafe {
+            let (block, step) = (x.ptr.add(act_bytes(MIN) * b), out.add(b * act_step(MIN)));
+            let mut q = [_mm256_setzero_si256(); TILE_ACTS];
+            for (t, (q, row)) in q.iter_mut().zip(row).enumerate() {
+                let block = block.add(row);
+                *q = _mm256_loadu_si256(block.add(act_bytes(MIN) - 32).cast());
+                let put = |at: usize, v: f32| step.add(at + 4 * t).cast::<f32>().write_unaligned(v);
+                put(X_SCALE, scale(block));
                 if MIN {
-                    put(X_SUM, scale(block.add(2)).to_bits().cast_signed());
-                    continue;
+                    put(X_SUM, scale(block.add(2)));
                 }
-                let [even, odd] = widen(q).map(|v| dwords(v));
-                for (k, (even, odd)) in even.into_iter().zip(odd).enumerate() {
-                    put(X_PAIRS + 2 * k * X_VECTOR, even);
-                    put(X_PAIRS + (2 * k + 1) * X_VECTOR, odd);
-                }
-                let v = _mm256_maddubs_epi16(_mm256_set1_epi8(1), q);
-                let v = _mm_add_epi16(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v));
-                let v = _mm_add_epi16(v, _mm_shuffle_epi32::<0x4E>(v));
-                let v = _mm_add_epi16(v, _mm_shuffle_epi32::<0xB1>(v));
-                for (at, factor) in [(X_FIX_8, -8), (X_FIX_16, -16)] {
-                    put(at, _mm_cvtsi128_si32(_mm_mullo_epi16(v, _mm_set1_epi16(factor))));
-                }
+            }
+            let q = transpose_4(q);
+            put_dwords(&q, step, 1);
+            if MIN {
+                continue;
+            }
+            let (mut even, mut odd) = (q, q);
+            for ((even, odd), q) in even.iter_mut().zip(&mut odd).zip(q) {
+                [*even, *odd] = widen(q);
+            }
+            put_dwords(&even, step.add(X_PAIRS), 2);
+            put_dwords(&odd, step.add(X_PAIRS + X_VECTOR), 2);
+            let sums = lane_sums(&q);
+            let sums = _mm_add_epi16(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
+            for (at, factor) in [(X_FIX_8, -8), (X_FIX_16, -16)] {
+                _mm_storeu_si128(step.add(at).cast(), _mm_mullo_epi16(sums, _mm_set1_epi16(factor)));
             }
         }
     }
-}
-
-/// The dwords of a register.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn dwords(v: __m256i) -> [i32; 8] {
-    let mut out = [0; 8];
-    // SAFETY: the array is 32 bytes.
-    unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), v) };
-    out
 }
 
 /// Calls `f` for every block of `elements` of up to 16 weight rows, 8 at a time: with the rows, the block's number, and
@@ -321,12 +345,16 @@ pub(super) unsafe fn sums_of_codes<const NT: usize, const VECTORS: usize, const 
 pub(super) unsafe fn finish<const NT: usize>(t: &Tile, acc: [[__m256; 2]; NT]) {
     for (n, acc) in acc.into_iter().enumerate() {
         for (h, acc) in acc.into_iter().enumerate() {
-            let mut all = [0f32; 8];
             let out = t.out.ptr.wrapping_add(n * t.out.stride + 8 * h);
-            // SAFETY: the array is 32 bytes; the copy is the caller's promise.
+            // SAFETY: the caller's promise; the array is 32 bytes.
             unsafe {
-                _mm256_storeu_ps(all.as_mut_ptr(), acc);
-                std::ptr::copy_nonoverlapping(all.as_ptr(), out, t.rows.saturating_sub(8 * h).min(8));
+                if t.rows >= 8 * (h + 1) {
+                    _mm256_storeu_ps(out, acc);
+                } else {
+                    let mut all = [0f32; 8];
+                    _mm256_storeu_ps(all.as_mut_ptr(), acc);
+                    std::ptr::copy_nonoverlapping(all.as_ptr(), out, t.rows.saturating_sub(8 * h));
+                }
             }
         }
     }

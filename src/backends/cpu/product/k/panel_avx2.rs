@@ -7,7 +7,7 @@
 
 pub(super) use super::super::panels_avx2::{TILE_ACTS, TILE_ROWS};
 use super::super::panels_avx2::{
-    W_VECTOR, X_VECTOR, dwords, finish, for_halves, numbers, splat, sums_of_codes, vector,
+    W_VECTOR, X_VECTOR, finish, for_halves, lane_sums, numbers, put_dwords, splat, sums_of_codes, vector,
 };
 use super::super::q8_avx2::scales_8;
 use super::super::{Rows, Tile};
@@ -122,38 +122,43 @@ pub(super) unsafe fn pack_weights<B: Leaf>(w: &Rows, out: *mut u8) {
 /// AVX2 is there; `x` describes up to 4 readable rows of Q8_K blocks; `out` takes `X_STEP` bytes per block.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn pack_acts(x: &Rows, out: *mut u8) {
+    // Rows that are not there repeat the last one.
+    let row: [usize; TILE_ACTS] = std::array::from_fn(|t| t.min(x.rows - 1) * x.row_bytes);
     for b in 0..x.n / 256 {
-        for t in 0..x.rows.min(TILE_ACTS) {
-            // SAFETY: the caller's promise; t is below 4, so every write lies in the step.
-            unsafe {
-                let block = x.ptr.add(t * x.row_bytes + b * X_BYTES);
-                let step = out.add(b * X_STEP);
-                let put = |at: usize, v: i32| step.add(at + 4 * t).cast::<i32>().write_unaligned(v);
-                let get = |at: usize| block.add(at).cast::<i32>().read_unaligned();
-                for k in 0..64 {
-                    put(k * X_VECTOR, get(X_QS + 4 * k));
+        // SAFETY: the caller's promise: block b of every row is read, step b written.
+        unsafe {
+            let (block, step) = (x.ptr.add(b * X_BYTES), out.add(b * X_STEP));
+            let load = |at: usize| {
+                let mut v = [_mm256_setzero_si256(); TILE_ACTS];
+                for (v, row) in v.iter_mut().zip(row) {
+                    *v = _mm256_loadu_si256(block.add(row + at).cast());
                 }
-                put(X_D, get(0));
-                for j in 0..8 {
-                    put(X_PAIRS_16 + j * X_VECTOR, get(X_BSUMS + 4 * j));
+                v
+            };
+            for (t, row) in row.into_iter().enumerate() {
+                step.add(X_D + 4 * t)
+                    .cast::<f32>()
+                    .write_unaligned(block.add(row).cast::<f32>().read_unaligned());
+            }
+            for i in 0..8 {
+                let q = transpose_4(load(X_QS + 32 * i));
+                put_dwords(&q, step.add(8 * i * X_VECTOR), 1);
+                let sums = lane_sums(&q);
+                for (at, factor) in [(X_FIX_4, -4), (X_FIX_32, -32)] {
+                    let fix = _mm256_mullo_epi16(sums, _mm256_set1_epi16(factor));
+                    _mm256_storeu_si256(step.add(at + 2 * i * X_VECTOR).cast(), fix);
                 }
-                let sums = _mm256_loadu_si256(block.add(X_BSUMS).cast());
-                let twos = _mm256_madd_epi16(sums, _mm256_set1_epi16(1));
-                let twos = _mm256_permute4x64_epi64::<0b1000>(_mm256_packs_epi32(twos, twos));
-                for (j, pair) in dwords(twos).into_iter().take(4).enumerate() {
-                    put(X_PAIRS_32 + j * X_VECTOR, pair);
-                }
-                for i in 0..8 {
-                    let a = _mm256_loadu_si256(block.add(X_QS + 32 * i).cast());
-                    let v = _mm256_maddubs_epi16(_mm256_set1_epi8(1), a);
-                    let v = _mm256_add_epi16(v, _mm256_shuffle_epi32::<0x4E>(v));
-                    let v = _mm256_add_epi16(v, _mm256_shuffle_epi32::<0xB1>(v));
-                    for (at, factor) in [(X_FIX_4, -4), (X_FIX_32, -32)] {
-                        let fix = dwords(_mm256_mullo_epi16(v, _mm256_set1_epi16(factor)));
-                        put(at + 2 * i * X_VECTOR, fix[0]);
-                        put(at + (2 * i + 1) * X_VECTOR, fix[4]);
-                    }
-                }
+            }
+            let sums = load(X_BSUMS);
+            put_dwords(&transpose_4(sums), step.add(X_PAIRS_16), 1);
+            let mut twos = sums;
+            for (twos, sums) in twos.iter_mut().zip(sums) {
+                let v = _mm256_madd_epi16(sums, _mm256_set1_epi16(1));
+                *twos = _mm256_permute4x64_epi64::<0b1000>(_mm256_packs_epi32(v, v));
+            }
+            for (j, pairs) in transpose_4(twos).into_iter().enumerate() {
+                let at = step.add(X_PAIRS_32 + j * X_VECTOR).cast();
+                _mm_storeu_si128(at, _mm256_castsi256_si128(pairs));
             }
         }
     }
