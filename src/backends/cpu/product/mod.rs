@@ -38,6 +38,8 @@ mod streams;
 #[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]
+mod tile_parts_avx2;
+#[cfg(target_arch = "x86_64")]
 pub(in crate::backends) mod tiles_amx;
 
 pub use matmul::{Product, matmul};

@@ -11,6 +11,7 @@
 use super::k::avx2::{transpose_4, transpose_8};
 use super::nibbles::Nibbles;
 use super::q8_avx2::{act_bytes, scale, scales_8};
+use super::tile_parts_avx2::{PartOfTile, add_block, add_codes, add_pairs};
 use super::{Rows, Tile};
 use std::arch::x86_64::*;
 
@@ -216,126 +217,6 @@ pub(super) unsafe fn numbers(p: *const u8) -> [__m256; 2] {
     unsafe { [_mm256_load_ps(p.cast()), _mm256_load_ps(p.add(32).cast())] }
 }
 
-/// The instructions that multiply a vector of codes, the one with this number, with activation rows: where their four bytes
-/// are, and the names of their two sums, which begin with these products, or with them and a fix, or had begun.
-macro_rules! vector_of_codes {
-    ($row:ident $k:literal $($at:literal $s0:ident $s1:ident)*) => {
-        concat!(
-            "vmovdqa {q0}, [{w} + 64 * ", $k, "]\n",
-            "vmovdqa {q1}, [{w} + 64 * ", $k, " + 32]\n",
-            $(
-                "vpbroadcastd {a}, [{x} + 16 * ", $k, " + ", $at, "]\n",
-                vector_of_codes!(@$row $at $s0 $s1),
-            )*
-        )
-    };
-    (@begin $at:literal $s0:ident $s1:ident) => {
-        concat!(
-            "vpmaddubsw {", stringify!($s0), "}, {q0}, {a}\n",
-            "vpmaddubsw {", stringify!($s1), "}, {q1}, {a}\n",
-        )
-    };
-    (@begin_fixed $at:literal $s0:ident $s1:ident) => {
-        concat!(
-            "vpbroadcastd {", stringify!($s0), "}, [{fix} + ", $at, "]\n",
-            "vpmaddubsw {t}, {q1}, {a}\n",
-            "vpaddw {", stringify!($s1), "}, {", stringify!($s0), "}, {t}\n",
-            "vpmaddubsw {t}, {q0}, {a}\n",
-            "vpaddw {", stringify!($s0), "}, {", stringify!($s0), "}, {t}\n",
-        )
-    };
-    (@add $at:literal $s0:ident $s1:ident) => {
-        concat!(
-            "vpmaddubsw {t}, {q0}, {a}\n",
-            "vpaddw {", stringify!($s0), "}, {", stringify!($s0), "}, {t}\n",
-            "vpmaddubsw {t}, {q1}, {a}\n",
-            "vpaddw {", stringify!($s1), "}, {", stringify!($s1), "}, {t}\n",
-        )
-    };
-}
-
-/// Four or eight vectors of codes with the activation rows whose sums are named.
-macro_rules! vectors_of_codes {
-    ($fixed:expr, $vectors:expr, $w:ident, $x:ident, $fix:ident, $($row:tt)*) => {
-        match ($fixed, $vectors) {
-            (false, 4) => vectors_of_codes!(@begin 4 $w $x $fix $($row)*),
-            (true, 4) => vectors_of_codes!(@begin_fixed 4 $w $x $fix $($row)*),
-            (false, _) => vectors_of_codes!(@begin 8 $w $x $fix $($row)*),
-            (true, _) => vectors_of_codes!(@begin_fixed 8 $w $x $fix $($row)*),
-        }
-    };
-    (@$begin:ident 4 $w:ident $x:ident $fix:ident $($row:tt)*) => {
-        vectors_of_codes!(@$w $x $fix $($row)*; concat!(
-            vector_of_codes!($begin 0 $($row)*),
-            vector_of_codes!(add 1 $($row)*),
-            vector_of_codes!(add 2 $($row)*),
-            vector_of_codes!(add 3 $($row)*),
-        ))
-    };
-    (@$begin:ident 8 $w:ident $x:ident $fix:ident $($row:tt)*) => {
-        vectors_of_codes!(@$w $x $fix $($row)*; concat!(
-            vector_of_codes!($begin 0 $($row)*),
-            vector_of_codes!(add 1 $($row)*),
-            vector_of_codes!(add 2 $($row)*),
-            vector_of_codes!(add 3 $($row)*),
-            vector_of_codes!(add 4 $($row)*),
-            vector_of_codes!(add 5 $($row)*),
-            vector_of_codes!(add 6 $($row)*),
-            vector_of_codes!(add 7 $($row)*),
-        ))
-    };
-    (@$w:ident $x:ident $fix:ident $($at:literal $s0:ident $s1:ident)*; $all:expr) => {
-        std::arch::asm!(
-            $all,
-            "/* {fix} {t} */",
-            w = in(reg) $w,
-            x = in(reg) $x,
-            fix = in(reg) $fix,
-            $($s0 = out(ymm_reg) *$s0, $s1 = out(ymm_reg) *$s1,)*
-            q0 = out(ymm_reg) _,
-            q1 = out(ymm_reg) _,
-            a = out(ymm_reg) _,
-            t = out(ymm_reg) _,
-            options(pure, readonly, nostack, preserves_flags),
-        )
-    };
-}
-
-/// The products of `VECTORS` vectors of unsigned codes, four or eight one behind the other, with as many of signed bytes,
-/// added up to two registers of weight rows for each activation row: neighbours' products are added, in 16 bits that may
-/// wrap on the way. With `FIXED`, sums begin with what `fix` has for the activation rows.
-///
-/// These are the instructions of the innermost loop, as they are: a loop that turns for each vector takes a fourth longer,
-/// and the compiler, where it unrolls, loads so much ahead that it runs out of registers. Pairs of 16 bits gain nothing.
-///
-/// # Safety
-/// AVX2 is there; `w` is 32-byte aligned with so many vectors of weights, `x` has as many of activations, `fix` one.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn sums_of_codes<const NT: usize, const VECTORS: usize, const FIXED: bool>(
-    w: *const u8,
-    x: *const u8,
-    fix: *const u8,
-) -> [[__m256i; 2]; NT] {
-    const { assert!(W_VECTOR == 64 && X_VECTOR == 16 && (VECTORS == 4 || VECTORS == 8)) };
-    let mut sums = [[_mm256_setzero_si256(); 2]; NT];
-    // SAFETY: the caller's promise; nothing but the named registers changes.
-    unsafe {
-        match sums.as_mut_slice() {
-            [[a0, a1]] => vectors_of_codes!(FIXED, VECTORS, w, x, fix, 0 a0 a1),
-            [[a0, a1], [b0, b1]] => vectors_of_codes!(FIXED, VECTORS, w, x, fix, 0 a0 a1 4 b0 b1),
-            [[a0, a1], [b0, b1], [c0, c1]] => {
-                vectors_of_codes!(FIXED, VECTORS, w, x, fix, 0 a0 a1 4 b0 b1 8 c0 c1)
-            }
-            [[a0, a1], [b0, b1], [c0, c1], [d0, d1]] => {
-                vectors_of_codes!(FIXED, VECTORS, w, x, fix, 0 a0 a1 4 b0 b1 8 c0 c1 12 d0 d1)
-            }
-            _ => unreachable!("a tile has up to four activation rows"),
-        }
-    }
-    sums
-}
-
 /// Stores the sums of a tile's rows that exist.
 ///
 /// # Safety
@@ -375,26 +256,14 @@ pub(super) unsafe fn tile_pairs<const NT: usize>(t: &Tile) {
         // SAFETY: the caller's promise: a step of weights and one of activations are readable here. The half of
         // rows that are not there may hold anything; their sums are not stored.
         unsafe {
-            let mut sum = [[_mm256_setzero_si256(); 2]; NT];
-            // A group a turn: counting takes the units that add as well.
-            for group in 0..8 {
-                for k in [2 * group, 2 * group + 1] {
-                    let q = vector(w.add(k * W_VECTOR));
-                    for (n, sum) in sum.iter_mut().enumerate() {
-                        let a = splat(x.add(X_PAIRS + k * X_VECTOR + 4 * n));
-                        for (sum, q) in sum.iter_mut().zip(q) {
-                            *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(q, a));
-                        }
-                    }
-                }
-            }
-            let wd = numbers(w.add(16 * W_VECTOR));
-            for (n, (acc, sum)) in acc.iter_mut().zip(sum).enumerate() {
-                let xd = _mm256_castsi256_ps(splat(x.add(X_SCALE + 4 * n)));
-                for ((acc, sum), wd) in acc.iter_mut().zip(sum).zip(wd) {
-                    *acc = _mm256_fmadd_ps(_mm256_mul_ps(wd, xd), _mm256_cvtepi32_ps(sum), *acc);
-                }
-            }
+            add_pairs::<NT>(PartOfTile {
+                w,
+                x: x.add(X_PAIRS),
+                fix: x,
+                scale: w.add(16 * W_VECTOR),
+                act: x.add(X_SCALE),
+                total: (&raw mut acc).cast(),
+            });
             w = w.add(W_PAIRS);
             x = x.add(act_step(false));
         }
@@ -412,42 +281,41 @@ pub(super) unsafe fn tile_codes<T: Nibbles, const NT: usize>(t: &Tile) {
     let mut ahead = t.ahead.paced(t.steps);
     debug_assert!(t.first && t.last, "sums of blocks are never cut");
     const { assert!(!T::TABLE) };
-    let ones = _mm256_set1_epi16(1);
+    let ones = [_mm256_set1_epi16(1); 2];
     let mut acc = [[_mm256_setzero_ps(); 2]; NT];
     let (mut w, mut x) = (t.w, t.x);
     for _ in 0..t.steps {
         ahead.step();
         // SAFETY: as in `tile_pairs`.
         unsafe {
-            // Groups whose products add up in 16 bits: all, or half of them.
-            let mut total = [[_mm256_setzero_si256(); 2]; NT];
+            let fix = x.add(if T::FIFTH { X_FIX_16 } else { X_FIX_8 });
+            let scale = w.add(8 * W_VECTOR);
+            let total = (&raw mut acc).cast();
+            let mut part = PartOfTile { w, x, fix, scale, act: x.add(X_SCALE), total };
             if T::HAS_MIN && T::FIFTH {
-                let halves = [0, 4].map(|k| (w.add(k * W_VECTOR), x.add(k * X_VECTOR)));
-                for (w, x) in halves {
-                    let sum = sums_of_codes::<NT, 4, false>(w, x, x);
-                    for (total, sum) in total.as_flattened_mut().iter_mut().zip(sum.as_flattened()) {
-                        *total = _mm256_add_epi32(*total, _mm256_madd_epi16(*sum, ones));
+                // Only products of half of the groups add up in 16 bits.
+                let mut total = [[_mm256_setzero_si256(); 2]; NT];
+                (part.scale, part.total) = ((&raw const ones).cast(), (&raw mut total).cast());
+                add_codes::<NT, 4, false>(part);
+                (part.w, part.x) = (w.add(4 * W_VECTOR), x.add(4 * X_VECTOR));
+                add_codes::<NT, 4, false>(part);
+                let wd = numbers(scale);
+                for (n, (acc, total)) in acc.iter_mut().zip(total).enumerate() {
+                    let xd = _mm256_castsi256_ps(splat(x.add(X_SCALE + 4 * n)));
+                    for ((acc, total), wd) in acc.iter_mut().zip(total).zip(wd) {
+                        *acc = _mm256_fmadd_ps(_mm256_mul_ps(wd, xd), _mm256_cvtepi32_ps(total), *acc);
                     }
                 }
+            } else if T::HAS_MIN {
+                add_block::<NT, false>(part);
             } else {
-                let sum = if T::HAS_MIN {
-                    sums_of_codes::<NT, 8, false>(w, x, x)
-                } else {
-                    sums_of_codes::<NT, 8, true>(w, x, x.add(if T::FIFTH { X_FIX_16 } else { X_FIX_8 }))
-                };
-                for (total, sum) in total.as_flattened_mut().iter_mut().zip(sum.as_flattened()) {
-                    *total = _mm256_madd_epi16(*sum, ones);
-                }
+                add_block::<NT, true>(part);
             }
-            let wd = numbers(w.add(8 * W_VECTOR));
-            for (n, (acc, total)) in acc.iter_mut().zip(total).enumerate() {
-                let xd = _mm256_castsi256_ps(splat(x.add(X_SCALE + 4 * n)));
-                for ((acc, total), wd) in acc.iter_mut().zip(total).zip(wd) {
-                    *acc = _mm256_fmadd_ps(_mm256_mul_ps(wd, xd), _mm256_cvtepi32_ps(total), *acc);
-                }
-                if T::HAS_MIN {
+            if T::HAS_MIN {
+                let wm = numbers(w.add(9 * W_VECTOR));
+                for (n, acc) in acc.iter_mut().enumerate() {
                     let xs = _mm256_castsi256_ps(splat(x.add(X_SUM + 4 * n)));
-                    for (acc, wm) in acc.iter_mut().zip(numbers(w.add(9 * W_VECTOR))) {
+                    for (acc, wm) in acc.iter_mut().zip(wm) {
                         *acc = _mm256_fmadd_ps(wm, xs, *acc);
                     }
                 }

@@ -7,9 +7,10 @@
 
 pub(super) use super::super::panels_avx2::{TILE_ACTS, TILE_ROWS};
 use super::super::panels_avx2::{
-    W_VECTOR, X_VECTOR, finish, for_halves, lane_sums, numbers, put_dwords, splat, sums_of_codes, vector,
+    W_VECTOR, X_VECTOR, finish, for_halves, lane_sums, numbers, put_dwords, splat, vector,
 };
 use super::super::q8_avx2::scales_8;
+use super::super::tile_parts_avx2::{PartOfTile, add_codes};
 use super::super::{Rows, Tile};
 use super::avx2::{Leaf, SIGNED, transpose_4, transpose_8};
 use super::{X_BSUMS, X_BYTES, X_QS};
@@ -164,6 +165,26 @@ pub(super) unsafe fn pack_acts(x: &Rows, out: *mut u8) {
     }
 }
 
+/// As [`add_codes`], for one vector of signed codes.
+///
+/// # Safety
+/// As [`add_codes`].
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn add_signed<const NT: usize>(p: &PartOfTile, total: &mut [[__m256i; 2]; NT]) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (q, scale) = (vector(p.w), vector(p.scale));
+        for (n, total) in total.iter_mut().enumerate() {
+            let a = splat(p.x.add(4 * n));
+            for ((total, q), scale) in total.iter_mut().zip(q).zip(scale) {
+                let products = _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(a, q));
+                *total = _mm256_add_epi32(*total, _mm256_madd_epi16(products, scale));
+            }
+        }
+    }
+}
+
 /// A tile against `NT` activation rows.
 ///
 /// # Safety
@@ -172,7 +193,7 @@ pub(super) unsafe fn pack_acts(x: &Rows, out: *mut u8) {
 pub(super) unsafe fn tile<B: Leaf, const NT: usize>(t: &Tile) {
     let mut ahead = t.ahead.paced(t.steps);
     debug_assert!(t.first && t.last, "sums of blocks are never cut");
-    const { assert!(B::BIAS == SIGNED || B::GROUPS == 4 || B::GROUPS == 8 && B::BIAS == 0) };
+    const { assert!(B::BIAS == SIGNED && B::GROUPS == 1 || B::GROUPS == 4 || B::GROUPS == 8 && B::BIAS == 0) };
     let zero = _mm256_setzero_si256();
     let mut acc = [[_mm256_setzero_ps(); 2]; NT];
     let (mut w, mut x) = (t.w, t.x);
@@ -186,38 +207,23 @@ pub(super) unsafe fn tile<B: Leaf, const NT: usize>(t: &Tile) {
             let splat = |at: usize| splat(x.add(at));
             let vector = |at: usize| vector(w.add(at));
             let mut total = [[zero; 2]; NT];
-            let at_x = x;
-            for part in 0..parts {
-                let first = part * B::GROUPS;
-                let (w, x) = (w.add(first * W_VECTOR), x.add(first * X_VECTOR));
-                let sum = match (B::BIAS, B::GROUPS) {
-                    (SIGNED, groups) => {
-                        let mut sum = [[zero; 2]; NT];
-                        for k in 0..groups {
-                            let q = super::super::panels_avx2::vector(w.add(k * W_VECTOR));
-                            for (n, sum) in sum.iter_mut().enumerate() {
-                                let a = super::super::panels_avx2::splat(x.add(k * X_VECTOR + 4 * n));
-                                for (sum, &q) in sum.iter_mut().zip(&q) {
-                                    let products =
-                                        _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(a, q));
-                                    *sum = _mm256_add_epi16(*sum, products);
-                                }
-                            }
-                        }
-                        sum
-                    }
-                    (0, 8) => sums_of_codes::<NT, 8, false>(w, x, x),
-                    (0, _) => sums_of_codes::<NT, 4, false>(w, x, x),
-                    (bias, _) => {
-                        let fix = if bias == 4 { X_FIX_4 } else { X_FIX_32 };
-                        sums_of_codes::<NT, 4, true>(w, x, at_x.add(fix + part * X_VECTOR))
-                    }
+            for number in 0..parts {
+                let first = number * B::GROUPS;
+                let fix = if B::BIAS == 4 { X_FIX_4 } else { X_FIX_32 };
+                let part = PartOfTile {
+                    w: w.add(first * W_VECTOR),
+                    x: x.add(first * X_VECTOR),
+                    // Types without one have no place for it.
+                    fix: x.wrapping_add(fix + number * X_VECTOR),
+                    scale: w.add(W_SCALES + number * (4 * B::GROUPS) / B::SUB * W_VECTOR),
+                    act: x.add(X_D),
+                    total: (&raw mut total).cast(),
                 };
-                let scale = vector(W_SCALES + part * (4 * B::GROUPS) / B::SUB * W_VECTOR);
-                for (total, sum) in total.iter_mut().zip(&sum) {
-                    for ((total, sum), scale) in total.iter_mut().zip(sum).zip(&scale) {
-                        *total = _mm256_add_epi32(*total, _mm256_madd_epi16(*sum, *scale));
-                    }
+                match (B::BIAS, B::GROUPS) {
+                    (SIGNED, _) => add_signed(&part, &mut total),
+                    (0, 8) => add_codes::<NT, 8, false>(part),
+                    (0, _) => add_codes::<NT, 4, false>(part),
+                    _ => add_codes::<NT, 4, true>(part),
                 }
             }
             let wd = numbers(w.add(W_D));
