@@ -88,7 +88,7 @@ pub(super) fn lane_sums([a, b, c, d]: &ByDwords) -> __m256i {
 /// Packs up to 4 activation rows for tiles.
 ///
 /// # Safety
-/// AVX2 is there; `x` describes up to 4 readable rows of Q8_0 blocks, Q8_1 if `MIN`; `out` takes [`act_step`] bytes per
+/// AVX2 is there; `x` describes 1 to 4 readable rows of Q8_0 blocks, Q8_1 if `MIN`; `out` takes [`act_step`] bytes per
 /// block.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn pack_acts<const MIN: bool>(x: &Rows, out: *mut u8) {

@@ -120,7 +120,7 @@ pub(super) unsafe fn pack_weights<B: Leaf>(w: &Rows, out: *mut u8) {
 /// Packs up to 4 activation rows for tiles.
 ///
 /// # Safety
-/// AVX2 is there; `x` describes up to 4 readable rows of Q8_K blocks; `out` takes `X_STEP` bytes per block.
+/// AVX2 is there; `x` describes 1 to 4 readable rows of Q8_K blocks; `out` takes `X_STEP` bytes per block.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn pack_acts(x: &Rows, out: *mut u8) {
     // Rows that are not there repeat the last one.
