@@ -11,7 +11,7 @@
 use super::k::avx2::{transpose_4, transpose_8};
 use super::nibbles::Nibbles;
 use super::q8_avx2::{act_bytes, scale, scales_8};
-use super::tile_parts_avx2::{PartOfTile, add_block, add_codes, add_pairs};
+use super::tile_parts_avx2::{ONES, PartOfTile, add_block, add_codes, add_pairs};
 use super::{Rows, Tile};
 use std::arch::x86_64::*;
 
@@ -281,7 +281,6 @@ pub(super) unsafe fn tile_codes<T: Nibbles, const NT: usize>(t: &Tile) {
     let mut ahead = t.ahead.paced(t.steps);
     debug_assert!(t.first && t.last, "sums of blocks are never cut");
     const { assert!(!T::TABLE) };
-    let ones = [_mm256_set1_epi16(1); 2];
     let mut acc = [[_mm256_setzero_ps(); 2]; NT];
     let (mut w, mut x) = (t.w, t.x);
     for _ in 0..t.steps {
@@ -295,7 +294,7 @@ pub(super) unsafe fn tile_codes<T: Nibbles, const NT: usize>(t: &Tile) {
             if T::HAS_MIN && T::FIFTH {
                 // Only products of half of the groups add up in 16 bits.
                 let mut total = [[_mm256_setzero_si256(); 2]; NT];
-                (part.scale, part.total) = ((&raw const ones).cast(), (&raw mut total).cast());
+                (part.scale, part.total) = (ONES.0.as_ptr().cast(), (&raw mut total).cast());
                 add_codes::<NT, 4, false>(part);
                 (part.w, part.x) = (w.add(4 * W_VECTOR), x.add(4 * X_VECTOR));
                 add_codes::<NT, 4, false>(part);

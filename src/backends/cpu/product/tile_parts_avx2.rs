@@ -101,6 +101,7 @@ macro_rules! vectors {
             "vmovdqa {q0}, [{scale}]",
             "vmovdqa {q1}, [{scale} + 32]",
             $(end!($end $at $s0 "{q0}" 0 $s1 "{q1}" 32),)*
+            // Not every kind uses all operands, but all have to be named.
             "/* {fix} {act} {ones} */",
             w = in(reg) $p.w,
             x = in(reg) $p.x,
@@ -119,10 +120,10 @@ macro_rules! vectors {
     };
 }
 
-/// A register of ones of 16 bits.
+/// Ones of 16 bits: a vector of scales that add up the lanes of a row.
 #[repr(align(32))]
-struct Ones([i16; 16]);
-static ONES: Ones = Ones([1; 16]);
+pub(super) struct Ones(pub [i16; 32]);
+pub(super) static ONES: Ones = Ones([1; 32]);
 
 /// Where a part of a tile finds what it needs, and the totals that it adds to: two registers for each activation row.
 #[derive(Clone, Copy)]
