@@ -57,8 +57,8 @@ fn widen(group: __m256i) -> [__m256i; 2] {
 /// The registers of four rows by dwords: of each half, register j holds dword j of every row.
 pub(super) type ByDwords = [__m256i; TILE_ACTS];
 
-/// Stores dwords of four rows: those of the lower half in vectors `at`, 4 bytes a row, those of the upper half behind them,
-/// with some vectors between one and the next.
+/// Stores dwords of four rows in vectors of 4 bytes a row, each `step` vectors behind the one before: from `at` on those of the
+/// lower halves, then those of the upper ones.
 ///
 /// # Safety
 /// AVX2 is there and `at` takes so many bytes.
