@@ -64,8 +64,13 @@ fn a_bench_counts_and_measures() {
     assert!(o["weight_bytes_per_token"].as_u64().unwrap() > 100_000);
     assert!(o["generation_percent_of_read"].as_f64().unwrap() > 0.0);
     assert!(o["generation_percent_of_reads_around"].as_f64().unwrap() > 0.0);
-    // Before each of two measurements, and after the last.
-    assert_eq!(o["generation"]["reads"].as_array().unwrap().len(), 3);
+    // A measurement is one slice or more, and what slices took is what it took.
+    let slices = o["generation"]["slices"].as_array().unwrap();
+    let sum = |what: &str| slices.iter().map(|s| s[what].as_f64().unwrap()).sum::<f64>();
+    assert!(slices.len() >= 2 && slices.iter().all(|s| s["reads"][1].as_f64().unwrap() > 1e8));
+    let samples = o["generation"]["samples"].as_array().unwrap().iter().map(|s| 3.0 / s.as_f64().unwrap());
+    assert_eq!(sum("tokens"), 6.0);
+    assert!((sum("seconds") / samples.sum::<f64>() - 1.0).abs() < 1e-6);
 }
 
 #[test]

@@ -132,6 +132,15 @@ impl Reader {
         self.best.bytes_per_second = self.best.bytes_per_second.max(rate);
         rate
     }
+
+    /// Bytes per second by the best way now, of one pass over a part of the block: short enough to be asked for between
+    /// tokens. Larger than [`Reader::best`] it does not count as the best, since a short reading errs both ways.
+    pub fn glance(&self) -> f64 {
+        let ReadRate { streams, window, prefetch, .. } = self.best;
+        let parts = self.field.parts(self.field.part_that_tells());
+        let bytes: usize = parts.iter().map(|p| size_of_val(*p)).sum();
+        bytes as f64 / pass(&parts, Way { streams, window, prefetch }).as_secs_f64().max(1e-9)
+    }
 }
 
 /// A block with (`Whole`) or without huge pages, cut for threads.
@@ -173,6 +182,11 @@ impl Field {
         bytes as f64 / fastest.as_secs_f64().max(1e-9)
     }
 
+    /// Of how many parts one is enough to compare rates: it has to be larger than caches.
+    fn part_that_tells(&self) -> usize {
+        if 8 * self.used as u64 >= 4 * SEARCH_BYTES { 4 } else { 1 }
+    }
+
     fn best_way(&self) -> ReadRate {
         let mut best = ReadRate {
             bytes_per_second: 0.0,
@@ -183,8 +197,7 @@ impl Field {
             huge_pages: self.how == Use::Whole,
             block_bytes: 8 * self.used as u64,
         };
-        // A part tells which is best, if it is larger than caches.
-        let of = if best.block_bytes >= 4 * SEARCH_BYTES { 4 } else { 1 };
+        let of = self.part_that_tells();
         for (window, streams) in SHAPES {
             for prefetch in [0, 1024, 4096, WINDOW] {
                 let rate = self.rate(Way { streams, window, prefetch }, of);

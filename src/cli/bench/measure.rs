@@ -4,7 +4,7 @@ use quipu::backends::measure::Reader;
 use quipu::engine::{Engine, Logits, Session, StepInput};
 use quipu::error::Result;
 use serde::{Deserialize, Serialize};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Speeds of one kind of work, in tokens per second of all sequences together.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,9 +28,43 @@ pub struct Row {
     pub per_sequence: f64,
     /// Every measurement, in order.
     pub samples: Vec<f64>,
-    /// How fast memory could be read before each measurement and after the last, in bytes per second; none if nobody asked.
+    /// The measurements in slices, in order, if memory was read between them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub reads: Vec<f64>,
+    pub slices: Vec<Slice>,
+}
+
+/// Steps of a measurement between two readings of memory.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Slice {
+    /// Tokens of each sequence that lay in the cache before.
+    pub behind: u32,
+    /// Tokens of each sequence that it ran.
+    pub tokens: u32,
+    /// What they took.
+    pub seconds: f64,
+    /// How fast memory could be read before and after, in bytes per second.
+    pub reads: [f64; 2],
+}
+
+/// How long a slice takes at least: a few tokens of most models, and far less than memory stays as fast as it is where its
+/// speed changes.
+const SLICE: Duration = Duration::from_millis(100);
+
+impl Slice {
+    /// Whether memory was as fast after as before, within 5 %.
+    fn steady(&self) -> bool {
+        let [a, b] = self.reads;
+        a.max(b) <= 1.05 * a.min(b)
+    }
+
+    /// Of what could be read around it, what it used, in percent, where a token of each of `sequences` reads so many bytes
+    /// of `weights` and `cell` bytes for each that lies in its cache, its own too.
+    fn percent(&self, weights: f64, cell: f64, sequences: f64) -> f64 {
+        let (behind, tokens) = (f64::from(self.behind), f64::from(self.tokens));
+        let bytes = weights + cell * (behind + (tokens + 1.0) / 2.0);
+        let mean = (self.reads[0] + self.reads[1]) / 2.0;
+        tokens * sequences * bytes / self.seconds / mean * 100.0
+    }
 }
 
 fn one() -> u32 {
@@ -45,16 +79,18 @@ impl Row {
         let last = sorted.len().saturating_sub(1);
         let median = median(&samples).unwrap_or(0.0);
         let per_sequence = median / f64::from(sequences.max(1));
-        let reads = Vec::new();
-        Row { tokens, depth, sequences, median, min: at(0), max: at(last), per_sequence, samples, reads }
+        let slices = Vec::new();
+        Row { tokens, depth, sequences, median, min: at(0), max: at(last), per_sequence, samples, slices }
     }
 
-    /// Of what could be read around it, what a measurement that reads so many bytes for a token used, in percent: the
-    /// median of all of them.
-    pub fn percent_of_reads(&self, bytes: f64) -> Option<f64> {
-        let around = self.reads.windows(2).map(|r| (r[0] + r[1]) / 2.0);
-        let all: Vec<f64> = self.samples.iter().zip(around).map(|(s, r)| s * bytes / r * 100.0).collect();
-        median(&all)
+    /// Of what could be read around them, what slices used, in percent, the median of those around which memory kept its
+    /// speed; of all if there are none. A token reads so many bytes of `weights`, and `cell` bytes for each in its cache.
+    pub fn percent_of_reads(&self, weights: f64, cell: f64) -> Option<f64> {
+        let sequences = f64::from(self.sequences);
+        let of = |all: &mut dyn Iterator<Item = &Slice>| {
+            median(&all.map(|s| s.percent(weights, cell, sequences)).collect::<Vec<_>>())
+        };
+        of(&mut self.slices.iter().filter(|s| s.steady())).or_else(|| of(&mut self.slices.iter()))
     }
 }
 
@@ -87,7 +123,8 @@ impl<'a> Bed<'a> {
     }
 
     /// Measures `n` tokens behind the filled ones, `chunk` of them in a step, after a round that does not count; `None`
-    /// for no tokens. Around each measurement memory is read by what `reader` makes after that round.
+    /// for no tokens. Between slices of each measurement memory is read by what `reader` makes after that round, which
+    /// takes none of the time that counts.
     pub fn measure(
         &mut self,
         n: u32,
@@ -101,29 +138,41 @@ impl<'a> Bed<'a> {
         let sequences = self.sessions.len() as u32;
         let total = f64::from(n) * f64::from(sequences);
         // Touches memory and wakes the team.
-        self.seconds(n, chunk)?;
-        let mut reader = reader()?;
-        let mut reads: Vec<f64> = reader.iter_mut().map(Reader::now).collect();
-        let mut samples = Vec::new();
+        self.round(n, chunk, None)?;
+        let reader = reader()?;
+        let (mut samples, mut slices) = (Vec::new(), Vec::new());
         for _ in 0..repetitions {
-            samples.push(total / self.seconds(n, chunk)?);
-            reads.extend(reader.iter_mut().map(Reader::now));
+            let round = self.round(n, chunk, reader.as_ref())?;
+            samples.push(total / round.iter().map(|s| s.seconds).sum::<f64>());
+            slices.extend(round);
         }
-        Ok((Some(Row { reads, ..Row::new(n, self.depth, sequences, samples) }), reader))
+        if reader.is_none() {
+            slices.clear();
+        }
+        Ok((Some(Row { slices, ..Row::new(n, self.depth, sequences, samples) }), reader))
     }
 
-    /// Time to run `n` tokens behind the filled ones, with logits for the last of each step.
-    fn seconds(&mut self, n: u32, chunk: u32) -> Result<f64> {
+    /// Runs `n` tokens behind the filled ones, with logits for the last of each step: one slice, or as many as there are
+    /// with readings between them.
+    fn round(&mut self, n: u32, chunk: u32, reader: Option<&Reader>) -> Result<Vec<Slice>> {
         // What was filled stays in the cache.
         self.sessions.iter_mut().for_each(|s| s.truncate(self.depth));
-        let start = Instant::now();
-        let mut done = 0;
+        let least = reader.map_or(Duration::MAX, |_| SLICE);
+        let read = || reader.map_or(0.0, Reader::glance);
+        let (mut slices, mut done, mut before) = (Vec::new(), 0, read());
         while done < n {
-            let now = chunk.clamp(1, n - done);
-            self.step(self.depth + done, now, Logits::Last)?;
-            done += now;
+            let (behind, start) = (self.depth + done, Instant::now());
+            while done < n && start.elapsed() < least {
+                let now = chunk.clamp(1, n - done);
+                self.step(self.depth + done, now, Logits::Last)?;
+                done += now;
+            }
+            let seconds = start.elapsed().as_secs_f64().max(1e-9);
+            let after = read();
+            slices.push(Slice { behind, tokens: self.depth + done - behind, seconds, reads: [before, after] });
+            before = after;
         }
-        Ok(start.elapsed().as_secs_f64().max(1e-9))
+        Ok(slices)
     }
 
     /// One step of all sessions with `n` tokens each, from position `from` on.
@@ -153,9 +202,20 @@ mod tests {
         assert_eq!((s.min, s.median, s.max), (1.0, 2.0, 3.0));
         let s = Row::new(1, 0, 2, vec![4.0, 1.0, 2.0, 3.0]);
         assert_eq!((s.median, s.per_sequence), (2.5, 1.25));
-        assert_eq!(s.percent_of_reads(1.0), None);
-        // 40, 10, 20 and 30 % of what lies between two rates.
-        let s = Row { reads: vec![8.0, 12.0, 8.0, 12.0, 8.0], ..s };
-        assert_eq!(s.percent_of_reads(1.0), Some(25.0));
+        assert_eq!(s.percent_of_reads(1.0, 0.0), None);
+    }
+
+    #[test]
+    fn slices_count_where_memory_kept_its_speed() {
+        let slice = |behind, seconds, reads| Slice { behind, tokens: 4, seconds, reads };
+        let row = |slices: &[Slice]| Row { slices: slices.to_vec(), ..Row::new(4, 0, 2, vec![1.0]) };
+        // Two sequences of four tokens in a second, each 10 bytes, are 80 bytes of 160 that could be read.
+        let half = slice(0, 1.0, [158.0, 162.0]);
+        assert_eq!(row(&[half]).percent_of_reads(10.0, 0.0), Some(50.0));
+        // Cells: 0 to 3 lie before, and its own.
+        assert_eq!(row(&[half]).percent_of_reads(0.0, 4.0), Some(50.0));
+        let (slower, torn) = (slice(4, 2.0, [160.0, 160.0]), slice(8, 1.0, [80.0, 160.0]));
+        assert_eq!(row(&[half, torn, slower]).percent_of_reads(10.0, 0.0), Some(37.5));
+        assert_eq!(row(&[torn]).percent_of_reads(9.0, 0.0), Some(60.0));
     }
 }

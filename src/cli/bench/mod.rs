@@ -76,10 +76,13 @@ struct Bench {
     weight_bytes: u64,
     weight_bytes_per_token: u64,
     cache_bytes_per_token: u64,
+    /// Bytes of one cell of a sequence's cache.
+    #[serde(skip)]
+    cell_bytes: u64,
     read: Option<ReadRate>,
     /// Of [`Bench::read`], what generation at its median speed uses.
     generation_percent_of_read: Option<f64>,
-    /// Of what memory gave right before and after it, what a measurement of generation used: the median.
+    /// Of what memory gave right before and after, what slices of generation used: see [`Row::percent_of_reads`].
     generation_percent_of_reads_around: Option<f64>,
     peak_memory_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -154,6 +157,7 @@ impl Bench {
             weight_bytes: weights,
             weight_bytes_per_token: step / u64::from(args.parallel),
             cache_bytes_per_token: cell.saturating_mul(cells),
+            cell_bytes: cell,
             read: None,
             generation_percent_of_read: None,
             generation_percent_of_reads_around: None,
@@ -164,11 +168,12 @@ impl Bench {
     }
 
     fn take_read_rate(&mut self, read: ReadRate) {
-        let bytes = (self.weight_bytes_per_token + self.cache_bytes_per_token) as f64;
+        let weights = self.weight_bytes_per_token as f64;
+        let bytes = weights + self.cache_bytes_per_token as f64;
         self.generation_percent_of_read =
             self.generation.as_ref().map(|g| g.median * bytes / read.bytes_per_second * 100.0);
         self.generation_percent_of_reads_around =
-            self.generation.as_ref().and_then(|g| g.percent_of_reads(bytes));
+            self.generation.as_ref().and_then(|g| g.percent_of_reads(weights, self.cell_bytes as f64));
         self.read = Some(read);
     }
 }
