@@ -6,7 +6,7 @@
 
 use super::k::avx2::transpose_8;
 use super::streams::one_stream;
-use super::{Rows, Sums, prefetch_near};
+use super::{Rows, Sums, prefetch_once};
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{Ordering, compiler_fence};
@@ -15,9 +15,6 @@ use std::sync::atomic::{Ordering, compiler_fence};
 pub(super) const STEP: usize = 16;
 /// Most blocks whose terms wait.
 const CELLS: usize = 3072;
-/// Most blocks whose terms wait where half would do: of long rows, terms would take the first level of the cache from the
-/// weights that were asked for (2 % of one thread's speed).
-const NEAR: usize = 1024;
 /// Rows that are added up together.
 const LANES: usize = 8;
 
@@ -33,7 +30,7 @@ pub(super) const AHEAD_256: usize = 12288;
 #[inline(always)]
 pub(super) fn ask(p: *const u8, bytes: usize) {
     for at in (0..bytes).step_by(64) {
-        prefetch_near(p.wrapping_add(at));
+        prefetch_once(p.wrapping_add(at));
     }
 }
 
@@ -63,10 +60,10 @@ pub(super) struct Places {
     pub smin: *mut f32,
 }
 
-/// Rows in flight: two registers of lanes, or one, or as many as there is room for.
+/// Rows in flight: a register of lanes, or as many as there is room for. Of twice as many, terms would take the first level
+/// of the cache from the weights that were asked for.
 fn flight(rows: usize, blocks: usize) -> usize {
-    let room = CELLS / blocks.max(1);
-    room.min(if 2 * LANES * blocks > NEAR { LANES } else { 2 * LANES }).min(rows)
+    (CELLS / blocks.max(1)).min(LANES).min(rows)
 }
 
 /// Whether these weights, `blocks` blocks of `size` bytes a row, are to be taken so: there is one activation row, rows follow
@@ -125,13 +122,10 @@ pub(super) unsafe fn sums<const MIN: bool>(
             for end in [end.d, end.s, end.dmin, end.smin].into_iter().take(if MIN { 4 } else { 2 }) {
                 _mm256_storeu_ps(end, _mm256_setzero_ps());
             }
-            for row in (0..flight).step_by(LANES) {
-                let there = (flight - row).min(LANES);
-                let sums = add::<MIN>(&places(row * blocks), blocks, there);
-                let mut all = [0f32; LANES];
-                _mm256_storeu_ps(all.as_mut_ptr(), sums);
-                std::ptr::copy_nonoverlapping(all.as_ptr(), out.ptr.add(first + row), there);
-            }
+            let sums = add::<MIN>(&places(0), blocks, flight);
+            let mut all = [0f32; LANES];
+            _mm256_storeu_ps(all.as_mut_ptr(), sums);
+            std::ptr::copy_nonoverlapping(all.as_ptr(), out.ptr.add(first), flight);
         }
     }
 }
