@@ -10,7 +10,7 @@
 //! takes several lines of a row before it turns to the next is served better by neighbours ([`Way::Together`]), and one
 //! activation row best by a single stream: float rows one after the other ([`for_rows`]), blocks by [`super::in_order`].
 
-use super::{Rows, Sums, prefetch, prefetch_near};
+use super::{Rows, Sums, prefetch, prefetch_once};
 use std::sync::OnceLock;
 
 /// Bytes of weight rows that streams share before they move on together; both less and more were slower.
@@ -115,11 +115,11 @@ impl<const L: usize> Flight<L> {
     #[inline(always)]
     pub fn ask(&self, r: usize, at: usize) {
         let at = self.ahead + ((at * self.pace) >> 16);
-        match self.next {
-            Some(next) => prefetch(next.wrapping_add((at / LINE * L + r) * LINE)),
-            None if self.near => prefetch_near(self.row[r].wrapping_add(at)),
-            None => prefetch(self.row[r].wrapping_add(at)),
-        }
+        let p = match self.next {
+            Some(next) => next.wrapping_add((at / LINE * L + r) * LINE),
+            None => self.row[r].wrapping_add(at),
+        };
+        if self.near { prefetch_once(p) } else { prefetch(p) }
     }
 
     /// Stores the finished sums of the rows that exist.
@@ -183,7 +183,7 @@ unsafe fn for_flights_by<const L: usize>(
     for number in 0..flights {
         let (first, apart, ahead, near) = match way {
             Way::Apart { ahead, near } => (number, flights, ahead, near),
-            Way::Together => (number * L, 1, 0, false),
+            Way::Together => (number * L, 1, 0, true),
         };
         let index = |r: usize| (first + r * apart).min(w.rows - 1);
         // SAFETY: the index is that of a row.
@@ -196,7 +196,7 @@ unsafe fn for_flights_by<const L: usize>(
                 let whole = if next.is_some() { 0 } else { w.row_bytes };
                 flight.ahead = whole + w.row_bytes * i / cuts;
                 flight.pace = (1 << 16) / cuts;
-                // A row of every stream is more than the first level holds.
+                // A row of every stream is more than the first level holds, and it is used again.
                 flight.near = false;
             }
             let (t0, t1) = (x.rows * i / cuts, x.rows * (i + 1) / cuts);
