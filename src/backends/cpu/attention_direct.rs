@@ -2,18 +2,20 @@
 //! cache.
 //!
 //! A few cells at a time are widened in registers and meet all queries there; storing cells as f32 first would take longer
-//! than the products of one query, and a large part of the time of a few. What comes next is asked for meanwhile: a
-//! chunk's values while its keys are read, the next chunk's keys while its values are. The order of operations is that of
-//! the tiles.
+//! than the products of one query, and a large part of the time of a few. What lies [`AHEAD`] is asked for meanwhile, in
+//! the order in which it lies: behind a chunk's keys its values, behind those the next chunk's keys. The order of operations
+//! is that of the tiles.
 
 use super::cells::{Cell, by_type};
-use super::product::prefetch_near;
+use super::product::prefetch_once;
 use super::simd::{LANES, Simd};
 use crate::ops::attention::{CHUNK, Cells};
 use std::ops::Range;
 
 /// Elements that a cell gives at a time.
 const PAIR: usize = 2 * LANES;
+/// How far ahead what comes next is asked for, in bytes; 8192 makes no difference.
+const AHEAD: usize = 12288;
 /// Cells that are widened at a time.
 const CELLS: usize = 4;
 /// Pairs of vectors of each that are.
@@ -31,17 +33,18 @@ pub(super) fn room(queries: usize) -> usize {
     queries * VECTORS * LANES
 }
 
-/// Some cells of a chunk, and what to ask for while they are read: as many bytes from there on.
+/// Some cells of a chunk, and what is read after them.
 pub(super) struct Run<'a> {
     pub cells: &'a Cells<'a>,
     pub range: Range<usize>,
     pub ahead: *const u8,
 }
 
-/// Where a run starts, its cells counted once, and their elements.
+/// Where a run starts, its bytes, what is read after them, and the elements of a cell; cells were counted once.
 #[derive(Clone, Copy)]
 struct Start {
     cells: *const u8,
+    bytes: usize,
     ahead: *const u8,
     dim: usize,
 }
@@ -50,13 +53,23 @@ impl Run<'_> {
     #[inline(always)]
     fn start<C: Cell>(&self) -> Start {
         assert!(self.range.end <= self.cells.len() && self.range.len() <= CHUNK);
-        let at = self.range.start * C::bytes(self.cells.dim);
-        Start { cells: self.cells.bytes.as_ptr().wrapping_add(at), ahead: self.ahead, dim: self.cells.dim }
+        let cell = C::bytes(self.cells.dim);
+        let cells = self.cells.bytes.as_ptr().wrapping_add(self.range.start * cell);
+        Start { cells, bytes: self.range.len() * cell, ahead: self.ahead, dim: self.cells.dim }
     }
 }
 
 impl Start {
-    /// Pairs `first..first + P` of the cells at these bytes of the run; what lies as far behind `ahead` is asked for.
+    /// Asks for the line [`AHEAD`] of this byte of the run.
+    #[inline(always)]
+    fn ask(self, at: usize) {
+        let at = at + AHEAD;
+        let base = if at < self.bytes { self.cells } else { self.ahead.wrapping_sub(self.bytes) };
+        prefetch_once(base.wrapping_add(at));
+    }
+
+    /// Pairs `first..first + P` of the cells at these bytes of the run. As many bytes are asked for, from those on that are
+    /// ahead of `from`, where the cells would start if they were neighbours.
     ///
     /// # Safety
     /// The run has cells at these bytes, and they have these elements.
@@ -65,17 +78,20 @@ impl Start {
         self,
         s: S,
         cells: [usize; N],
+        from: usize,
         first: usize,
     ) -> [[[S::V; 2]; P]; N] {
         let mut wide = [[[s.zero(); 2]; P]; N];
+        let pair = C::bytes(PAIR);
+        let mut next = from + N * first * pair;
         for (wide, at) in wide.iter_mut().zip(cells) {
             for (c, wide) in wide.iter_mut().enumerate() {
                 // SAFETY: the caller's promise.
                 *wide = unsafe { C::pair(s, self.cells.wrapping_add(at), first + c) };
-                let pair = C::bytes(PAIR);
                 for line in (0..pair).step_by(64) {
-                    prefetch_near(self.ahead.wrapping_add(at + (first + c) * pair + line));
+                    self.ask(next + line);
                 }
+                next += pair;
             }
         }
         wide
@@ -152,8 +168,10 @@ unsafe fn partials<S: Simd, C: Cell, const P: usize>(
     j: usize,
 ) {
     let dim = start.dim;
+    // Runs of four neighbours, in their order, are as many as these.
+    let from = cells[0] + (CELLS - 1) * j * C::bytes(dim);
     // SAFETY: the caller's promise.
-    let k = unsafe { start.widen::<S, C, P, CELLS>(s, cells, first) };
+    let k = unsafe { start.widen::<S, C, P, CELLS>(s, cells, from, first) };
     for (q, room) in q.chunks_exact(dim).zip(room) {
         let (trees, sums) = room.split_at_mut(LANES / CELLS);
         let mut acc = [s.zero(); CELLS];
@@ -226,7 +244,7 @@ unsafe fn weigh_some<S: Simd, C: Cell, const P: usize, const N: usize>(
         *at = (cell + i) * C::bytes(dim);
     }
     // SAFETY: the caller's promise.
-    let v = unsafe { start.widen::<S, C, P, N>(s, cells, first) };
+    let v = unsafe { start.widen::<S, C, P, N>(s, cells, cells[0], first) };
     for (p, out) in p.as_chunks::<CHUNK>().0.iter().zip(out.chunks_exact_mut(dim)) {
         let p = &p[cell..cell + N];
         let out = &mut out.as_chunks_mut::<PAIR>().0[first..first + P];

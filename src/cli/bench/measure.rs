@@ -169,7 +169,8 @@ impl<'a> Bed<'a> {
             }
             let seconds = start.elapsed().as_secs_f64().max(1e-9);
             let after = read();
-            slices.push(Slice { behind, tokens: self.depth + done - behind, seconds, reads: [before, after] });
+            let (tokens, reads) = (self.depth + done - behind, [before, after]);
+            slices.push(Slice { behind, tokens, seconds, reads });
             before = after;
         }
         Ok(slices)

@@ -223,19 +223,6 @@ pub(super) fn prefetch(p: *const u8) {
     let _ = p;
 }
 
-/// Asks for the line at `p`, which need not be readable, into the first level of the cache.
-#[inline(always)]
-pub(super) fn prefetch_near(p: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch faults on no address, and every x86-64 has it.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = p;
-}
-
 /// Asks for the line at `p`, which need not be readable, into the first level of the cache alone: it is used once, so no
 /// other level has to take it in when it goes.
 #[inline(always)]
