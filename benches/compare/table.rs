@@ -28,7 +28,7 @@ pub fn markdown(r: &Report) -> String {
             s,
             "- Where memory sets the speed, it was read between all runs. Turns in which it changed by more than 15 % were \
              taken again, up to three times as many; where fewer than half were steady in the end, all count. \"Of each run's \
-             own\" is of what memory gave right before and after it."
+             own\" is of what memory gave right before and after tenths of a second of it."
         );
     }
     main_table(&mut s, r);
