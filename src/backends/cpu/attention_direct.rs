@@ -2,7 +2,7 @@
 //! cache.
 //!
 //! A few cells at a time are widened in registers and meet all queries there; storing cells as f32 first would take longer
-//! than the products of one query, and a large part of the time of a few. What lies [`AHEAD`] is asked for meanwhile, in
+//! than the products of one query, and a large part of the time of a few. What is read next, [`AHEAD`], is asked for, in
 //! the order in which it lies: behind a chunk's keys its values, behind those the next chunk's keys. The order of operations
 //! is that of the tiles.
 
