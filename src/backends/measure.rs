@@ -127,19 +127,21 @@ impl Reader {
 
     /// Bytes per second by the best way now: of a few passes, which take some hundredths of a second, the fastest.
     pub fn now(&mut self) -> f64 {
-        let ReadRate { streams, window, prefetch, .. } = self.best;
-        let rate = self.field.rate(Way { streams, window, prefetch }, 1);
+        let rate = self.field.rate(self.way(), 1, PASSES);
         self.best.bytes_per_second = self.best.bytes_per_second.max(rate);
         rate
     }
 
     /// Bytes per second by the best way now, of one pass over a part of the block: short enough to be asked for between
-    /// tokens. Larger than [`Reader::best`] it does not count as the best, since a short reading errs both ways.
+    /// tokens, and not among what [`Reader::best`] is the best of, since a short reading errs both ways.
     pub fn glance(&self) -> f64 {
+        self.field.rate(self.way(), self.field.part_that_tells(), 1)
+    }
+
+    /// The best way.
+    fn way(&self) -> Way {
         let ReadRate { streams, window, prefetch, .. } = self.best;
-        let parts = self.field.parts(self.field.part_that_tells());
-        let bytes: usize = parts.iter().map(|p| size_of_val(*p)).sum();
-        bytes as f64 / pass(&parts, Way { streams, window, prefetch }).as_secs_f64().max(1e-9)
+        Way { streams, window, prefetch }
     }
 }
 
@@ -174,11 +176,11 @@ impl Field {
         words[..self.used].chunks(self.share).map(|share| &share[..len.min(share.len())]).collect()
     }
 
-    /// Bytes per second, the best of a few passes over one `of`th of the block.
-    fn rate(&self, way: Way, of: usize) -> f64 {
+    /// Bytes per second, the best of so many passes over one `of`th of the block.
+    fn rate(&self, way: Way, of: usize, passes: usize) -> f64 {
         let parts = self.parts(of);
         let bytes: usize = parts.iter().map(|p| size_of_val(*p)).sum();
-        let fastest = (0..PASSES).map(|_| pass(&parts, way)).min().unwrap_or(Duration::MAX);
+        let fastest = (0..passes).map(|_| pass(&parts, way)).min().unwrap_or(Duration::MAX);
         bytes as f64 / fastest.as_secs_f64().max(1e-9)
     }
 
@@ -200,7 +202,7 @@ impl Field {
         let of = self.part_that_tells();
         for (window, streams) in SHAPES {
             for prefetch in [0, 1024, 4096, WINDOW] {
-                let rate = self.rate(Way { streams, window, prefetch }, of);
+                let rate = self.rate(Way { streams, window, prefetch }, of, PASSES);
                 if rate > best.bytes_per_second {
                     best = ReadRate { bytes_per_second: rate, streams, window, prefetch, ..best };
                 }
